@@ -1,0 +1,131 @@
+"""ResNet (He et al., Deep Residual Learning, 2015, table 1), as feature levels for FPN.
+
+Names of parameters are torchvision's. Levels: channels 256, 512, 1024, 2048 at strides 4, 8, 16, 32
+(a quarter of the channels for 18 and 34 layers). B pictures, H x W pixels.
+"""
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from detkit.norm import make_norm
+
+STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (figure 5, left)."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int, norm: str, stride_in_1x1: bool = False) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
+        self.bn1 = make_norm(norm, width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = make_norm(norm, width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(inputs, width, stride, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return self.relu(out.add_(x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions and a shortcut (figure 5, right).
+
+    The stride is in the 3x3 as in torchvision, or in the first 1x1 as in the paper and in detectron2's weights.
+    """
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int, norm: str, stride_in_1x1: bool = False) -> None:
+        super().__init__()
+        first, second = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.conv1 = nn.Conv2d(inputs, width, 1, first, bias=False)
+        self.bn1 = make_norm(norm, width)
+        self.conv2 = nn.Conv2d(width, width, 3, second, padding=1, bias=False)
+        self.bn2 = make_norm(norm, width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = make_norm(norm, 4 * width)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = _shortcut(inputs, 4 * width, stride, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        return self.relu(out.add_(x if self.downsample is None else self.downsample(x)))
+
+
+def _shortcut(inputs: int, outputs: int, stride: int, norm: str) -> nn.Sequential | None:
+    """The projection (option B of the paper) where the shape changes; None: the identity."""
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), make_norm(norm, outputs))
+
+
+class ResNet(nn.Module):
+    """Pictures (B, 3, H, W), normalised, to four levels (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])).
+
+    `frozen_stages`: the leading stages that do not train, with their norm: 1 the stem, 2 also layer1, up to 5.
+    """
+
+    def __init__(
+        self, depth: int = 50, norm: str = "batch", stride_in_1x1: bool = False, frozen_stages: int = 0
+    ) -> None:
+        super().__init__()
+        if depth not in STAGES:
+            raise ValueError(f"expected a ResNet of {', '.join(map(str, STAGES))} layers, got {depth}")
+        block = BasicBlock if depth < 50 else Bottleneck
+        self.channels = tuple(64 * 2**stage * block.expansion for stage in range(4))
+        self.strides = (4, 8, 16, 32)
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.bn1 = make_norm(norm, 64)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        inputs = (64, *self.channels[:3])
+        for stage, blocks in enumerate(STAGES[depth]):
+            layers = [block(inputs[stage], 64 * 2**stage, 1 if stage == 0 else 2, norm, stride_in_1x1)]
+            layers += [block(self.channels[stage], 64 * 2**stage, 1, norm) for _ in range(blocks - 1)]
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
+        _initialise(self)
+        self.frozen_stages = frozen_stages
+        for module in self._frozen():
+            module.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        levels = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            levels.append(x)
+        return levels
+
+    def train(self, mode: bool = True) -> "ResNet":
+        """Training mode, except for the frozen stages: their norm keeps its statistics."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
+
+    def _frozen(self) -> Iterator[nn.Module]:
+        if self.frozen_stages > 0:
+            yield self.conv1
+            yield self.bn1
+        for stage in range(1, self.frozen_stages):
+            yield getattr(self, f"layer{stage}")
+
+
+def _initialise(model: nn.Module) -> None:
+    """He et al., Delving Deep into Rectifiers; the last norm of a block starts at 0 (Goyal et al., 2017, section 5.1)."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    for module in model.modules():
+        last = {BasicBlock: "bn2", Bottleneck: "bn3"}.get(type(module))
+        norm = getattr(module, last) if last else None
+        if isinstance(norm, (nn.BatchNorm2d, nn.GroupNorm)):
+            nn.init.zeros_(norm.weight)

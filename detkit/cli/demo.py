@@ -1,0 +1,124 @@
+"""`detkit demo CHECKPOINT PICTURE|FOLDER|GLOB ... --output out/`: draw what a detector finds."""
+
+import glob
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from detkit.cli.errors import Debug, run_command
+from detkit.data.pictures import read_picture
+from detkit.evaluation.coco import detection_rows
+from detkit.files import write_json
+from detkit.predict import Detector
+from detkit.validation import show_progress
+from detkit.visualize import draw_detections, write_picture
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_0-9]+)+=")
+PREDICTIONS = "predictions.json"
+
+
+def demo(
+    checkpoint: Annotated[Path, typer.Argument(help="best.pth or last.pth of a run.")],
+    pictures: Annotated[
+        list[str],
+        typer.Argument(help="Pictures, folders, patterns such as 'a/*.jpg'; and section.key=value overrides."),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder for the drawn pictures and predictions.json.")] = Path("out"),
+    score: Annotated[float, typer.Option(min=0, max=1, help="Draw and write detections from this score on.")] = 0.5,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
+    debug: Debug = False,
+) -> None:
+    """Detect on pictures: draws boxes, writes predictions.json in COCO's result format."""
+    overrides = [text for text in pictures if OVERRIDE.match(text) and not Path(text).exists()]
+    files = find_pictures([text for text in pictures if text not in overrides])
+    targets = _targets(files, output)
+    detector = Detector.load(checkpoint, device, precision, overrides)
+    images, rows, counts = [], [], Counter[str]()
+    bad: list[str] = []
+    with show_progress(len(files), "detecting") as progress:
+        task = progress.add_task("", total=len(files))
+        for number, (file, target) in enumerate(zip(files, targets, strict=True), start=1):
+            try:
+                picture = read_picture(file)
+            except ValueError as error:
+                bad.append(str(error))
+                continue
+            (detection,) = detector([picture])
+            sure = detection["scores"] >= score
+            detection = {key: value[sure] for key, value in detection.items()}  # type: ignore[assignment, attr-defined]
+            write_picture(target, draw_detections(picture, detection, detector.classes))
+            images.append({"id": number, "file_name": str(file), "height": picture.shape[0], "width": picture.shape[1]})
+            rows += detection_rows([detection], [number], detector.category_ids)
+            counts.update(detector.classes[label] for label in detection["labels"].tolist())
+            progress.advance(task)
+    _write_and_print(output, images, rows, counts)
+    if bad:
+        raise ValueError(f"{len(bad)} of {len(files)} files are no pictures, the others are done: {'; '.join(bad)}")
+
+
+def find_pictures(sources: Sequence[str]) -> list[Path]:
+    """The picture files that files, folders (with all below) and patterns name, each once.
+
+    Raises ValueError for a source without any.
+    """
+    found: dict[Path, None] = {}
+    for source in sources:
+        files = list(_expand(source))
+        if not files:
+            raise ValueError(
+                f"no picture {source!r}: expected a file, a folder or a pattern of {', '.join(sorted(SUFFIXES))}"
+            )
+        found |= dict.fromkeys(files)
+    if not found:
+        raise ValueError("no pictures given: name files, folders or patterns")
+    return list(found)
+
+
+def _expand(source: str) -> Iterator[Path]:
+    path = Path(source)
+    if path.is_file():
+        yield path
+        return
+    candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(source, recursive=True))
+    yield from sorted(file for file in candidates if file.is_file() and file.suffix.lower() in SUFFIXES)
+
+
+def _targets(files: Sequence[Path], output: Path) -> list[Path]:
+    """Where each drawing goes: the file's name in `output`, numbered where names repeat; nothing is overwritten."""
+    taken: set[str] = set()
+    targets = []
+    for file in files:
+        suffix = file.suffix.lower() if file.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
+        name, number = f"{file.stem}{suffix}", 2
+        while name in taken:
+            name, number = f"{file.stem}-{number}{suffix}", number + 1
+        taken.add(name)
+        targets.append(output / name)
+    existing = [target for target in (*targets, output / PREDICTIONS) if target.exists()]
+    if existing:
+        raise ValueError(f"{existing[0]} exists already and is not overwritten: choose another --output folder")
+    return targets
+
+
+def _write_and_print(
+    output: Path, images: list[dict[str, Any]], rows: list[dict[str, Any]], counts: Counter[str]
+) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / PREDICTIONS, {"images": images, "annotations": rows})
+    table = Table("class", "found", title=f"{len(images)} pictures in {output}")
+    for name, count in counts.most_common():
+        table.add_row(name, str(count))
+    Console().print(table)
+
+
+def main() -> None:
+    """Entry point of tools/demo.py."""
+    run_command(demo)

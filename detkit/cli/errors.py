@@ -1,0 +1,50 @@
+"""How commands end: a user's mistake is one line and exit status 2; --debug shows the traceback instead."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from detkit.engine.signals import Stopped
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Config keys to change: section.key=value ...", show_default=False)
+]
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run a command line and leave the process with its exit status.
+
+    0 done; 1 the work failed (a loss that is not finite, memory or disk full); 2 the input is wrong; 130 and 143
+    stopped by SIGINT and SIGTERM.
+    """
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app()
+    except Stopped as stopped:
+        sys.exit(stopped.exit_status)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)  # the reader of our output, such as `head`, has seen enough
+    except (ValueError, OSError, FloatingPointError, MemoryError) as error:
+        if debug:
+            raise
+        _print_error(error)
+        sys.exit(2 if isinstance(error, ValueError) else 1)
+
+
+def run_command(command: Callable[..., Any]) -> None:
+    """Run one command as a program of its own, as the files in tools/ do."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    run_app(app)
+
+
+def _print_error(error: Exception) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print("[bold red]error:[/]", end=" ")
+    console.print(str(error), markup=False)

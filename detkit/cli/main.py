@@ -1,0 +1,21 @@
+"""`detkit COMMAND`: one command line over all commands."""
+
+import typer
+
+from detkit.cli.demo import demo
+from detkit.cli.errors import run_app
+from detkit.cli.evaluate import evaluate
+from detkit.cli.train import train
+
+
+def main() -> None:
+    """Entry point of the console script `detkit`."""
+    app = typer.Typer(
+        help="Two-stage object detectors: train, evaluate, detect.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.command("train")(train)
+    app.command("eval")(evaluate)
+    app.command("demo")(demo)
+    run_app(app)

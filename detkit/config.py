@@ -1,0 +1,327 @@
+"""The schema of a config: what may be set, of which type, in which range.
+
+A config file is Python that ends in `config = Config(...)`. A variant loads its base and changes some keys:
+
+    config = load_config("coco/fpn_r50_1x").replace({"train.epochs": 36})
+
+Keys are written with dots everywhere (`train.epochs`): in `replace`, on the command line and in messages.
+"""
+
+import ast
+import difflib
+import runpy
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+Norm = Literal["batch", "frozen", "group", "sync", "none"]
+BoxLoss = Literal["smooth_l1", "l1", "giou"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Triple = tuple[float, float, float]
+
+
+def _none_word(value: object) -> object:
+    return None if isinstance(value, str) and value.lower() == "none" else value
+
+
+Name = Annotated[str | None, BeforeValidator(_none_word)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+class BackboneConfig(Section):
+    """Which backbone. `weights`: none, imagenet (torchvision's weights API) or a path.
+
+    `frozen_stages`: how many leading stages do not train: 0 none, 1 the stem, 2 the stem and the first stage, ...
+    """
+
+    name: str = "resnet50"
+    weights: Name = None
+    frozen_stages: Annotated[int, Field(ge=0, le=6)] = 0
+    norm: Norm = "batch"
+    stride_in_1x1: bool = False
+
+
+class NeckConfig(Section):
+    """FPN. `extra_level` is the coarsest level, which only the RPN sees: by max-pool (FPN), a convolution, or none."""
+
+    out_channels: PositiveInt = 256
+    norm: Norm = "none"
+    extra_level: Literal["pool", "conv", "none"] = "pool"
+
+
+class RPNConfig(Section):
+    """Region proposal network. `anchor_sizes`: one a level, finest first; none: 32 * 2^i. `pre_nms_*`: a level."""
+
+    anchor_sizes: tuple[Positive, ...] | None = None
+    anchor_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
+    convs: PositiveInt = 1
+    positive_iou: Fraction = 0.7
+    negative_iou: Fraction = 0.3
+    samples: PositiveInt = 256
+    positive_fraction: Fraction = 0.5
+    pre_nms_train: PositiveInt = 2000
+    pre_nms_test: PositiveInt = 1000
+    post_nms_train: PositiveInt = 1000
+    post_nms_test: PositiveInt = 1000
+    nms_iou: Fraction = 0.7
+    min_size: Annotated[float, Field(ge=0)] = 0.0
+    box_loss: BoxLoss = "smooth_l1"
+    smooth_l1_beta: Positive = 1 / 9
+    box_loss_weight: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _thresholds(self) -> "RPNConfig":
+        if self.negative_iou > self.positive_iou:
+            raise ValueError(f"negative_iou {self.negative_iou} must not exceed positive_iou {self.positive_iou}")
+        return self
+
+
+class RoIHeadConfig(Section):
+    """RoI pooling and box head: `convs` 3x3 convolutions, then `linears` hidden layers, then class scores and deltas."""
+
+    samples: PositiveInt = 512
+    positive_fraction: Fraction = 0.25
+    positive_iou: Fraction = 0.5
+    canonical_size: Positive = 224.0
+    pool_size: PositiveInt = 7
+    sampling_ratio: Count = 2
+    aligned: bool = True
+    convs: Count = 0
+    conv_channels: PositiveInt = 256
+    linears: Count = 2
+    width: PositiveInt = 1024
+    norm: Norm = "none"
+    class_agnostic: bool = False
+    box_weights: tuple[Positive, Positive, Positive, Positive] = (10.0, 10.0, 5.0, 5.0)
+    box_loss: BoxLoss = "smooth_l1"
+    smooth_l1_beta: Positive = 1.0
+    box_loss_weight: Positive = 1.0
+
+
+class ModelConfig(Section):
+    """The detector. `weights`: none, or the checkpoint of a detector to start from.
+
+    `size_multiple`: pictures of a batch are padded to multiples of so many pixels.
+    """
+
+    backbone: BackboneConfig = BackboneConfig()
+    neck: NeckConfig = NeckConfig()
+    rpn: RPNConfig = RPNConfig()
+    roi_head: RoIHeadConfig = RoIHeadConfig()
+    weights: Name = None
+    score_threshold: Fraction = 0.05
+    nms_iou: Fraction = 0.5
+    max_detections: PositiveInt = 100
+    pixel_mean: Triple = (123.675, 116.28, 103.53)
+    pixel_std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
+    size_multiple: PositiveInt = 32
+
+
+class DataConfig(Section):
+    """Pictures and annotations in COCO format.
+
+    `root`: a folder whose layout is recognised by looking, or the word `shapes`: a set that detkit draws into
+    data/shapes. The four explicit paths win over what is found (relative ones start at root). `limit`: the first n
+    pictures of each split. `short_side`: pixels, or `auto`: the median short side of the training set, at most 800.
+    `train_scales`: factors of the short side, drawn at random for each training picture.
+    """
+
+    root: str = "shapes"
+    train_annotations: Name = None
+    train_images: Name = None
+    val_annotations: Name = None
+    val_images: Name = None
+    classes: tuple[str, ...] | None = None
+    workers: Count = 2
+    limit: PositiveInt | None = None
+    on_bad: Literal["stop", "drop"] = "stop"
+    keep_empty: bool = True
+    short_side: PositiveInt | Literal["auto"] = "auto"
+    long_side: PositiveInt = 1333
+    resize: Literal["opencv", "torch", "pillow"] = "opencv"
+    train_scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
+    flip: Fraction = 0.5
+    vertical_flip: Fraction = 0.0
+    colour: Fraction = 0.0
+    crop: Fraction = 0.0
+    group_by_aspect: bool = True
+
+
+class TrainConfig(Section):
+    """The run. `lr` is for 16 pictures a step and scaled to the actual number; `milestones` are fractions of the run.
+
+    `iterations` (optimizer steps) wins over `epochs`. `ema_decay` 0 is off, `clip_norm` 0 is off,
+    `checkpoint_minutes` 0 is off. `precision` auto: bfloat16 where the processor has it, else float32.
+    """
+
+    epochs: PositiveInt = 12
+    iterations: PositiveInt | None = None
+    batch_size: PositiveInt = 16
+    accumulate: PositiveInt = 1
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 0.02
+    momentum: Fraction = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    backbone_lr_factor: Positive = 1.0
+    schedule: Literal["multistep", "cosine", "onecycle"] = "multistep"
+    milestones: tuple[Fraction, ...] = (2 / 3, 11 / 12)
+    gamma: Positive = 0.1
+    warmup_steps: Count = 500
+    warmup_factor: Fraction = 0.001
+    clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seed: Count = 0
+    output: Name = None
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    eval_every: PositiveInt = 1
+    log_every: PositiveInt = 20
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
+
+
+class Config(Section):
+    """All of a run: the model, the data, the training. `name` names the run folder: runs/NAME."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "detkit"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+
+    def replace(self, changes: Mapping[str, object]) -> "Config":
+        """A copy with some keys changed, e.g. {"train.epochs": 24}; checked like the original.
+
+        Raises ValueError for an unknown key or a value of the wrong type or range.
+        """
+        values = self.model_dump()
+        for key, value in changes.items():
+            _set(values, key, value)
+        return config_from_dict(values)
+
+
+def config_from_dict(values: Mapping[str, Any]) -> Config:
+    """A Config from nested plain values, as a checkpoint holds them. Raises ValueError that names the keys."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ValueError(_explain(error)) from None
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a file (`configs/fpn_r50.py`) or of detkit's own by name (`fpn_r50`), with `key=value` overrides.
+
+    Raises ValueError when there is no such file, it does not end in a Config, or a key or value is wrong.
+    """
+    path = _config_path(str(source))
+    try:
+        config = runpy.run_path(str(path)).get("config")
+    except ValidationError as error:
+        raise ValueError(f"{path}: {_explain(error)}") from None
+    except SyntaxError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not valid Python: {error.msg}") from None
+    if not isinstance(config, Config):
+        raise ValueError(f"{path}: expected a config file that ends in `config = Config(...)`, found none")
+    return config.replace(parse_overrides(overrides))
+
+
+def config_names() -> list[str]:
+    """The names of the configs that come with detkit."""
+    return sorted(_names(resources.files("detkit.configs")))
+
+
+def parse_overrides(overrides: Sequence[str]) -> dict[str, object]:
+    """`["train.epochs=3", "model.backbone.weights=none"]` as keys and values; a value is read as Python or left text."""
+    parsed: dict[str, object] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"expected section.key=value, got {override!r}")
+        parsed[key.strip()] = _literal(text.strip())
+    return parsed
+
+
+def _literal(text: str) -> object:
+    words: dict[str, object] = {"none": None, "null": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def _set(values: dict[str, Any], key: str, value: object) -> None:
+    """Set a dotted key in nested dicts; unknown keys are refused with the nearest known one."""
+    section, known = values, Config.model_fields
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(section.get(parent), dict):
+            raise ValueError(_unknown(key))
+        section, known = section[parent], section[parent]
+    if last not in known:
+        raise ValueError(_unknown(key))
+    if isinstance(section[last], dict) and not isinstance(value, Mapping):
+        raise ValueError(f"{key} is a section; set one of its keys: {', '.join(f'{key}.{k}' for k in section[last])}")
+    section[last] = value
+
+
+def _all_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield prefix + key
+        if isinstance(value, Mapping):
+            yield from _all_keys(value, f"{prefix}{key}.")
+
+
+def _unknown(key: str) -> str:
+    known = list(_all_keys(Config().model_dump()))
+    near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+    near += [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2] and k not in near]
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else f"the sections are {', '.join(Config.model_fields)}"
+    return f"unknown config key {key!r}: {hint}"
+
+
+def _explain(error: ValidationError) -> str:
+    """One line a mistake: key, what is wrong, what came."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("function-", "constrained-")))
+        if item["type"] == "extra_forbidden":
+            prefix = {"BackboneConfig": "model.backbone.", "NeckConfig": "model.neck.", "RPNConfig": "model.rpn."}
+            prefix |= {"RoIHeadConfig": "model.roi_head.", "ModelConfig": "model.", "DataConfig": "data."}
+            lines.append(_unknown(prefix.get(error.title, "train." if error.title == "TrainConfig" else "") + key))
+        else:
+            lines.append(
+                f"{key or error.title}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r:.80})"
+            )
+    return "; ".join(lines)
+
+
+def _config_path(source: str) -> Path:
+    path = Path(source)
+    if path.is_file():
+        return path
+    packaged = Path(str(resources.files("detkit.configs"))) / f"{source.removesuffix('.py')}.py"
+    if packaged.is_file():
+        return packaged
+    names = config_names()
+    near = difflib.get_close_matches(path.stem, [name.rpartition("/")[2] for name in names], n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the configs that come with detkit are {', '.join(names)}"
+    raise ValueError(f"no config file {source!r}: {hint}")
+
+
+def _names(folder: Any, prefix: str = "") -> Iterator[str]:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.name.startswith("_"):
+            yield from _names(entry, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(".py") and not entry.name.startswith("_"):
+            yield prefix + entry.name.removesuffix(".py")

@@ -1,0 +1,135 @@
+"""Optimizer and learning-rate schedule, from plain values. All counts are optimizer steps."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    SequentialLR,
+)
+
+
+def scaled_lr(lr: float, batch_size: int, accumulate: int = 1, world_size: int = 1, reference: int = 16) -> float:
+    """Learning rate in proportion to the pictures per optimizer step; `lr` is meant for `reference` of them.
+
+    Source: Goyal et al., Accurate, Large Minibatch SGD (2017), linear scaling rule.
+    """
+    return lr * (batch_size * accumulate * world_size) / reference
+
+
+def epoch_steps(batches: int, accumulate: int = 1) -> int:
+    """Optimizer steps of an epoch of `batches` batches."""
+    return math.ceil(batches / accumulate)
+
+
+def total_steps(batches: int, accumulate: int = 1, epochs: int | None = None, iterations: int | None = None) -> int:
+    """Optimizer steps of a run: `iterations` when given, else so many epochs. ValueError when none result."""
+    steps = iterations if iterations is not None else (epochs or 0) * epoch_steps(batches, accumulate)
+    if steps < 1:
+        raise ValueError(
+            f"nothing to train: {batches} batches an epoch, train.epochs={epochs}, train.iterations={iterations}"
+        )
+    return steps
+
+
+def build_optimizer(
+    model: nn.Module,
+    kind: Literal["sgd", "adamw"],
+    lr: float,
+    weight_decay: float,
+    momentum: float = 0.9,
+    backbone_lr_factor: float = 1.0,
+    backbone_prefix: str = "backbone.",
+    decay_norm_and_bias: bool = False,
+) -> Optimizer:
+    """SGD or AdamW over the parameters that require gradients; call it when the model is on its device.
+
+    Parameters of one dimension (norms and biases) get no weight decay unless `decay_norm_and_bias`; those
+    whose name starts with `backbone_prefix` get lr * backbone_lr_factor. The first group is not the backbone's
+    when there is another. Raises ValueError when nothing is trainable or `kind` is unknown.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = decay_norm_and_bias or parameter.ndim > 1
+            groups.setdefault((name.startswith(backbone_prefix), not decays), []).append(parameter)
+    if not groups:
+        raise ValueError("no parameter of the model requires a gradient: nothing to train; freeze fewer stages")
+    settings = [
+        {
+            "params": parameters,
+            "lr": lr * (backbone_lr_factor if in_backbone else 1.0),
+            "weight_decay": 0.0 if undecayed else weight_decay,
+            "name": ("backbone" if in_backbone else "rest") + (", no decay" if undecayed else ""),
+        }
+        for (in_backbone, undecayed), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    fused = all(p.device.type in ("cpu", "cuda") for group in groups.values() for p in group)
+    if kind == "sgd":
+        return SGD(settings, lr=lr, momentum=momentum, fused=fused)
+    if kind == "adamw":
+        return AdamW(settings, lr=lr, fused=fused)
+    raise ValueError(f"optimizer must be sgd or adamw, got {kind!r}")
+
+
+def build_scheduler(
+    optimizer: Optimizer,
+    kind: Literal["multistep", "cosine", "onecycle"],
+    steps: int,
+    warmup_steps: int = 0,
+    warmup_factor: float = 0.001,
+    milestones: Sequence[float] = (2 / 3, 8 / 9),
+    gamma: float = 0.1,
+) -> LRScheduler:
+    """Torch's own schedulers for a run of `steps`; call `.step()` once after each optimizer step.
+
+    Warm-up is linear from lr * warmup_factor at step 0 to lr at step `warmup_steps`, which is at most half
+    the run. `multistep` multiplies by `gamma` at each milestone, a fraction of the run (never before the end
+    of the warm-up); `cosine` falls from lr to 0 at step `steps`; `onecycle` rises and falls as cosines, with
+    its top at `warmup_steps` (at least 1), to lr * warmup_factor / 10,000. Raises ValueError for values that
+    make no schedule.
+    """
+    if steps < 1 or warmup_steps < 0 or not 0 < warmup_factor <= 1:
+        raise ValueError(
+            f"a schedule needs steps >= 1, warmup_steps >= 0 and 0 < warmup_factor <= 1, got steps={steps}, "
+            f"warmup_steps={warmup_steps}, warmup_factor={warmup_factor}"
+        )
+    warmup = min(warmup_steps, steps // 2)
+    if kind == "onecycle":
+        return _one_cycle(optimizer, steps, max(warmup, 1), warmup_factor)
+    main: LRScheduler
+    if kind == "cosine":
+        main = CosineAnnealingLR(optimizer, T_max=steps - warmup)
+    elif kind == "multistep":
+        main = MultiStepLR(optimizer, _milestone_steps(milestones, steps, warmup), gamma)
+    else:
+        raise ValueError(f"schedule must be multistep, cosine or onecycle, got {kind!r}")
+    if warmup == 0:
+        return main
+    rising = LinearLR(optimizer, start_factor=warmup_factor, total_iters=warmup)
+    return SequentialLR(optimizer, [rising, main], milestones=[warmup])
+
+
+def _milestone_steps(milestones: Sequence[float], steps: int, warmup: int) -> list[int]:
+    """Steps of the milestones, counted from the end of the warm-up."""
+    if list(milestones) != sorted(milestones) or not all(0 < fraction <= 1 for fraction in milestones):
+        raise ValueError(f"milestones are rising fractions of the run in (0, 1], got {list(milestones)}")
+    return [max(round(fraction * steps) - warmup, 1) for fraction in milestones]
+
+
+def _one_cycle(optimizer: Optimizer, steps: int, warmup: int, warmup_factor: float) -> LRScheduler:
+    return OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=steps + 1,  # its last value is for the call after the last step
+        pct_start=(warmup + 1) / (steps + 1),  # torch puts the top one step before this share
+        div_factor=1 / warmup_factor,
+        cycle_momentum=False,
+    )

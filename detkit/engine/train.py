@@ -1,0 +1,281 @@
+"""The training loop: any module whose forward(images, targets) returns a dict of losses.
+
+A step is an optimizer step; it takes `accumulate` batches of the loader, fewer at the end of an epoch when
+the number does not divide. The state of a run is its checkpoint plus the rows of metrics.jsonl: stopped
+between any two steps and resumed, a run ends with the same bits as one that ran through.
+"""
+
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import torch
+from rich.console import Console
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
+
+from detkit.engine.checkpoint import BEST, LAST, PREVIOUS, save_checkpoint
+from detkit.engine.ema import build_ema, ema_state, load_ema_state
+from detkit.engine.log import MetricsLog, ProgressReport, Row, Window
+from detkit.engine.schedule import epoch_steps
+from detkit.engine.seeding import seed_step
+from detkit.engine.signals import Stopped, StopSignals
+from detkit.engine.step import Precision, Stepper
+from detkit.types import Batch
+
+Evaluate = Callable[[nn.Module, int], dict[str, float]]
+
+
+class Loader(Protocol):
+    """What the loop asks of a loader: the batches of an epoch, a function of (seed, epoch, start) alone."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches of an epoch."""
+        ...
+
+    def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Batches `start`, `start` + 1, ... of an epoch, both counted from 0; those before are not read."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run ended: its last step, the metrics of the last evaluation and the best of them."""
+
+    step: int
+    metrics: dict[str, Any]
+    best: float | None
+
+
+@dataclass
+class Trainer:
+    """A run of `steps` optimizer steps in `folder`; `run()` does it.
+
+    model: on `device`, in the layout it trains in. optimizer, scheduler: fresh ones; `resume` fills them.
+    evaluate(module, step): metrics of a module in eval mode (the moving average when `ema_decay` > 0), called
+        under no_grad every `eval_every` epochs (0: never between) and at the end. Random numbers it draws
+        change nothing of the training. `best_metric`, larger is better, decides what becomes best.pth.
+    save_every: epochs between writing last.pth (at the end always). checkpoint_minutes: also after so many.
+    checkpoint_extra: goes into each checkpoint: config, classes, category_ids, what else the caller wants back.
+    resume: a loaded checkpoint with training state. clip_norm, ema_decay: 0 is off.
+    """
+
+    model: nn.Module
+    loader: Loader
+    optimizer: Optimizer
+    scheduler: LRScheduler
+    folder: Path
+    steps: int
+    checkpoint_extra: dict[str, Any]
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Precision = "float32"
+    accumulate: int = 1
+    clip_norm: float = 0.0
+    ema_decay: float = 0.0
+    evaluate: Evaluate | None = None
+    eval_every: int = 1
+    best_metric: str = "AP"
+    save_every: int = 1
+    checkpoint_minutes: float = 0.0
+    log_every: int = 20
+    tensorboard: bool = True
+    resume: dict[str, Any] | None = None
+    rank: int = 0
+    world_size: int = 1
+    console: Console | None = None
+
+    step: int = field(default=0, init=False)  # optimizer steps done
+    best: float | None = field(default=None, init=False)
+    ema: AveragedModel | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1 or self.log_every < 1 or self.steps < 1:
+            raise ValueError("accumulate, log_every and steps must be at least 1")
+        if self.loader.steps_per_epoch < 1:
+            raise ValueError("the loader has no batches: the data set is empty, or smaller than one batch")
+        self._stepper = Stepper(self.model, self.optimizer, self.device, self.precision, self.clip_norm)
+        self._window = Window()
+        self._metrics: dict[str, Any] = {}
+        self._saved_step, self._saved_at = -1, time.monotonic()
+        self._epoch_steps = epoch_steps(self.loader.steps_per_epoch, self.accumulate)
+        if self.ema_decay:
+            self.ema = build_ema(self.model, self.ema_decay)
+        if self.resume is not None:
+            self._load(self.resume)
+            self.resume = None  # it holds a second copy of all weights
+
+    def run(self) -> TrainResult:
+        """Train to the end.
+
+        Raises `Stopped` after a signal, with last.pth written; FloatingPointError when a loss is not finite and
+        OSError when a file cannot be written: the last good checkpoint then stays.
+        """
+        with ExitStack() as stack:
+            self._log = stack.enter_context(MetricsLog(self.folder, self.step, self.tensorboard, self.rank == 0))
+            self._progress = stack.enter_context(ProgressReport(self.steps, self.step, self.console))
+            self._signals = stack.enter_context(StopSignals())
+            self._evaluate_if_due()
+            while self.step < self.steps:
+                self._run_epoch()
+                self._save_if_due()
+                self._evaluate_if_due()
+        return TrainResult(self.step, self._metrics, self.best)
+
+    def _run_epoch(self) -> None:
+        """The steps of the epoch that are left, to its end or the run's."""
+        epoch, done = divmod(self.step, self._epoch_steps)
+        batches = self.loader.epoch(epoch, done * self.accumulate)
+        self.model.train()
+        with ExitStack() as stack:
+            if isinstance(batches, Generator):
+                stack.enter_context(closing(batches))  # ends its workers
+            for _ in range(min(self._epoch_steps - done, self.steps - self.step)):
+                self._one_step(batches)
+                self._stop_if_asked()
+                if self.checkpoint_minutes and time.monotonic() - self._saved_at >= self.checkpoint_minutes * 60:
+                    self._save()
+
+    def _one_step(self, batches: Iterator[Batch]) -> None:
+        started = time.perf_counter()
+        group = self._fetch(batches)
+        waited = time.perf_counter() - started
+        seed_step(self.seed, self.step, self.rank)
+        lr = self.optimizer.param_groups[0]["lr"]
+        result = self._stepper.step(group, self.step + 1)
+        self.scheduler.step()
+        if self.ema is not None:
+            self.ema.update_parameters(self.model)
+        self.step += 1
+        pictures = sum(len(batch.images) for batch in group) * self.world_size
+        self._window.add(result.losses, result.grad_norm, pictures, time.perf_counter() - started, waited)
+        self._progress.advance(self.step)
+        if self.step % self.log_every == 0 or self.step == self.steps:
+            self._progress.row(self._write_row({"lr": lr, **self._window.row()}))
+            self._window = Window()
+
+    def _fetch(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The batches of a step. A loader that fails after a signal, as its workers got it too, means: stop."""
+        try:
+            with self._signals.immediate():
+                group = list(islice(batches, self.accumulate))
+        except (Exception, Stopped):
+            self._stop_if_asked()
+            raise
+        if not group:
+            raise RuntimeError(
+                f"the loader ended at step {self.step}, before its {self.loader.steps_per_epoch} batches an epoch"
+            )
+        return group
+
+    def _write_row(self, row: Row) -> Row:
+        return self._log.write({"step": self.step, "epoch": (self.step - 1) // self._epoch_steps + 1, **row})
+
+    def _stop_if_asked(self) -> None:
+        if self._signals.received is not None:
+            self._stop(self._signals.received)
+
+    def _stop(self, signum: int) -> NoReturn:
+        if self._saved_step != self.step and self.step > 0:
+            self._save()
+        where = f"saved {self.folder / LAST}: go on with --resume" if self.step else "nothing to save yet"
+        message = f"{Stopped(signum)} after step {self.step} of {self.steps}; {where}"
+        self._progress.say(message)
+        raise Stopped(signum, message)
+
+    def _at_epoch(self, every: int) -> bool:
+        """Whether the step is the run's last, or ends an epoch whose number `every` divides."""
+        epochs, rest = divmod(self.step, self._epoch_steps)
+        return self.step == self.steps or (self.step > 0 and rest == 0 and every > 0 and epochs % every == 0)
+
+    def _save_if_due(self) -> None:
+        if self._at_epoch(self.save_every) and self._saved_step != self.step:
+            self._save()
+
+    def _evaluate_if_due(self) -> None:
+        """Evaluate at the epochs asked for, once; a run stopped in an evaluation makes up for it on resume."""
+        if self.evaluate is None or not self._at_epoch(self.eval_every):
+            return
+        row = self._log.evaluation(self.step, self.best_metric)
+        if row is None:
+            row = self._evaluate()
+        self._metrics = {key: value for key, value in row.items() if key not in ("step", "epoch")}
+        value = row[self.best_metric]
+        if value is not None and (self.best is None or value > self.best):
+            self.best = value
+
+    def _evaluate(self) -> Row:
+        assert self.evaluate is not None
+        module = self.model if self.ema is None else self.ema.module
+        started = time.perf_counter()
+        module.eval()
+        try:
+            with self._signals.immediate(), torch.no_grad():
+                metrics = self.evaluate(module, self.step)
+        except Stopped as stopped:
+            self._stop(stopped.signum)
+        if self.best_metric not in metrics:
+            raise ValueError(f"the evaluation gave {sorted(metrics)}, among which is no {self.best_metric!r}")
+        value = metrics[self.best_metric]
+        if math.isfinite(value) and (self.best is None or value > self.best):
+            self._save_best(metrics)
+        seconds = round(time.perf_counter() - started, 3)
+        self._progress.say(f"step {self.step} " + " ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
+        return self._write_row({**metrics, "evaluation_seconds": seconds})
+
+    def _weights(self) -> dict[str, Any]:
+        state = {**self.checkpoint_extra, "model": self.model.state_dict()}
+        if self.ema is not None:
+            state["ema"] = ema_state(self.ema)[0]
+        return state
+
+    def _save_best(self, metrics: dict[str, float]) -> None:
+        if self.rank == 0:
+            save_checkpoint(self.folder / BEST, {**self._weights(), "evaluation": {"step": self.step, **metrics}})
+
+    def _save(self) -> None:
+        if self.rank == 0:
+            state = {**self._weights(), "training": self._training_state()}
+            save_checkpoint(self.folder / LAST, state, self.folder / PREVIOUS)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+
+    def _training_state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "epoch": self.step // self._epoch_steps,
+            "steps": self.steps,
+            "batches_per_epoch": self.loader.steps_per_epoch,
+            "seed": self.seed,
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self._stepper.scaler.state_dict(),
+            "ema_updates": 0 if self.ema is None else ema_state(self.ema)[1],
+            "window": self._window.state(),
+        }
+
+    def _load(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint. ValueError when it has no training state or belongs to another model."""
+        training = state.get("training")
+        if training is None:
+            raise ValueError("the checkpoint has no training state: resume from last.pth, not from best.pth")
+        try:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(training["optimizer"])
+            self.scheduler.load_state_dict(training["scheduler"])
+            self._stepper.scaler.load_state_dict(training["scaler"])
+            if self.ema is not None:
+                load_ema_state(self.ema, state["ema"], training["ema_updates"])
+            self._window = Window(**training["window"])
+            self.step, self.best = training["step"], training["best"]
+            self._saved_step = self.step
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise ValueError(f"the checkpoint does not fit this run's model or settings: {error}") from error

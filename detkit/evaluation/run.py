@@ -1,0 +1,44 @@
+"""Running a predictor over a data set: from batches to detections in pixels of the original pictures."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from detkit.boxes import clip_and_scale_back
+from detkit.types import Batch, Detection, Meta
+
+Predict = Callable[[list[Tensor]], list[Detection]]
+
+
+@torch.no_grad()
+def predict_all(
+    predict: Predict, batches: Iterable[Batch], progress: Callable[[int], None] | None = None
+) -> tuple[list[Detection], list[Meta]]:
+    """Detections of every picture, on the CPU, scaled back to the original picture and clipped to it.
+
+    `predict` (a model, an ONNX session, ...) maps the pictures of a batch, as the loader gives them, to
+    detections in their pixels. `progress` is called with the number of pictures of each batch that is done.
+    """
+    detections: list[Detection] = []
+    metas: list[Meta] = []
+    for batch in batches:
+        found = predict(batch.images)
+        for detection, image, meta in zip(found, batch.images, batch.metas, strict=True):
+            detections.append(to_original(detection, (image.shape[-2], image.shape[-1]), meta))
+        metas.extend(batch.metas)
+        if progress is not None:
+            progress(len(batch.images))
+    return detections, metas
+
+
+def to_original(detection: Detection, size: tuple[int, int], meta: Meta) -> Detection:
+    """A detection found in a picture of `size` (height, width), in pixels of the original; on the CPU.
+
+    Boxes of which nothing is left inside the picture are dropped.
+    """
+    boxes = detection["boxes"].detach().float().cpu()
+    boxes = clip_and_scale_back(boxes, size, (meta["height"], meta["width"]))
+    keep = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    labels, scores = detection["labels"].cpu(), detection["scores"].detach().float().cpu()
+    return Detection(boxes=boxes[keep], labels=labels[keep], scores=scores[keep])

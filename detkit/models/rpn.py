@@ -1,0 +1,164 @@
+"""Region proposal network (Faster R-CNN, section 3.1) on the levels of a pyramid.
+
+B pictures, C channels, L levels, H_i x W_i cells of level i, A anchors a cell,
+R_i = H_i * W_i * A anchors of a level, R anchors of all levels, K kept a level, P proposals of a picture.
+objectness: logits, one an anchor; deltas: see coder.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import batched_nms
+
+from detkit.models.anchors import AnchorGenerator
+from detkit.models.coder import BoxCoder
+from detkit.models.losses import BoxLoss
+from detkit.models.matching import Matcher, sample
+from detkit.types import Proposals, Target
+
+
+@dataclass(frozen=True)
+class ProposalCounts:
+    """How many of the best anchors of a level enter NMS, and how many proposals of a picture leave it."""
+
+    pre_nms: int
+    post_nms: int
+
+
+class RPNHead(nn.Module):
+    """3x3 convolutions, then a 1x1 for objectness (A maps) and one for deltas (4 A maps); shared by all levels."""
+
+    def __init__(self, channels: int, anchors_per_cell: int, convs: int = 1) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(convs))
+        self.objectness = nn.Conv2d(channels, anchors_per_cell, 1)
+        self.deltas = nn.Conv2d(channels, 4 * anchors_per_cell, 1)
+        for conv in (*self.convs, self.objectness, self.deltas):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)
+
+    def forward(self, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Levels (B, C, H_i, W_i) to raw maps: objectness (B, A, H_i, W_i) and deltas (B, 4 A, H_i, W_i)."""
+        maps = []
+        for feature in features:
+            for conv in self.convs:
+                feature = F.relu(conv(feature))
+            maps.append((self.objectness(feature), self.deltas(feature)))
+        return maps
+
+
+class RPN(nn.Module):
+    """Feature levels to proposals, and to losses where targets are given.
+
+    Losses are sums over the sampled anchors divided by `samples` times the number of pictures.
+    """
+
+    def __init__(
+        self,
+        head: RPNHead,
+        anchors: AnchorGenerator,
+        matcher: Matcher,
+        *,
+        train_counts: ProposalCounts,
+        test_counts: ProposalCounts,
+        samples: int = 256,
+        positive_fraction: float = 0.5,
+        nms_iou: float = 0.7,
+        min_size: float = 0.0,
+        box_loss: str = "smooth_l1",
+        smooth_l1_beta: float = 1 / 9,
+        box_loss_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.head, self.anchors, self.matcher = head, anchors, matcher
+        self.train_counts, self.test_counts = train_counts, test_counts
+        self.samples, self.positive_fraction = samples, positive_fraction
+        self.nms_iou, self.min_size = nms_iou, min_size
+        self.coder = BoxCoder()
+        self.box_loss = BoxLoss(box_loss, self.coder, smooth_l1_beta)
+        self.box_loss_weight = box_loss_weight
+
+    def forward(
+        self, features: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]], targets: list[Target] | None = None
+    ) -> tuple[list[Proposals], dict[str, Tensor]]:
+        """Levels (B, C, H_i, W_i) and (height, width) of each picture to its proposals, clipped to the picture.
+
+        With targets also the losses `loss_objectness` and `loss_rpn_box`; without, the dict is empty.
+        """
+        maps = self.head(features)
+        anchors = self.anchors([(feature.shape[-2], feature.shape[-1]) for feature in features])
+        objectness = [_flatten(level, 1).squeeze(-1).float() for level, _ in maps]
+        deltas = [_flatten(level, 4).float() for _, level in maps]
+        with torch.no_grad():
+            proposals = self._propose(objectness, deltas, anchors, image_sizes, targets is not None)
+        if targets is None:
+            return proposals, {}
+        return proposals, self._losses(torch.cat(objectness, 1), torch.cat(deltas, 1), anchors, targets)
+
+    def _propose(
+        self,
+        objectness: list[Tensor],
+        deltas: list[Tensor],
+        anchors: Tensor,
+        image_sizes: Sequence[tuple[int, int]],
+        training: bool,
+    ) -> list[Proposals]:
+        """The best anchors of each level (B, R_i), decoded, clipped, and thinned out level by level."""
+        counts = self.train_counts if training else self.test_counts
+        scores, index, level = _top_of_levels(objectness, counts.pre_nms)
+        kept = torch.cat(deltas, 1).gather(1, index[..., None].expand(-1, -1, 4))
+        boxes = self.coder.decode(kept, anchors[index])
+        size = torch.tensor(image_sizes, device=boxes.device, dtype=boxes.dtype)[:, None]
+        boxes = torch.stack([boxes[..., i].clamp(min=0).minimum(size[..., 1 - i % 2]) for i in range(4)], dim=-1)
+        return [
+            self._thin_out(boxes[picture], scores[picture].sigmoid(), level, counts.post_nms)
+            for picture in range(len(boxes))
+        ]
+
+    def _thin_out(self, boxes: Tensor, scores: Tensor, level: Tensor, count: int) -> Proposals:
+        """NMS among the boxes (K * L, 4) of the same level of one picture; the best `count` remain."""
+        extent = boxes[:, 2:] - boxes[:, :2]
+        large = torch.where((extent >= self.min_size).all(dim=1) & (extent > 0).all(dim=1))[0]
+        boxes, scores, level = boxes[large], scores[large], level[large]
+        keep = batched_nms(boxes, scores, level, self.nms_iou)[:count]
+        return {"boxes": boxes[keep], "scores": scores[keep]}
+
+    def _losses(self, objectness: Tensor, deltas: Tensor, anchors: Tensor, targets: list[Target]) -> dict[str, Tensor]:
+        """Losses of objectness (B, R) and deltas (B, R, 4) on anchors that are sampled picture by picture."""
+        sampled, labels, positives, boxes = [], [], [], []
+        for picture, target in enumerate(targets):
+            matches = self.matcher(anchors, target["boxes"], target.get("ignore"))
+            positive, negative = sample(matches, self.samples, self.positive_fraction)
+            first = picture * len(anchors)
+            sampled.append(first + torch.cat((positive, negative)))
+            labels.append(torch.cat((torch.ones_like(positive), torch.zeros_like(negative))))
+            positives.append(first + positive)
+            boxes.append(target["boxes"][matches[positive]])
+        logits, wanted = objectness.flatten()[torch.cat(sampled)], torch.cat(labels).float()
+        positive, normaliser = torch.cat(positives), self.samples * len(targets)
+        chosen = deltas.flatten(0, 1)[positive], anchors[positive % len(anchors)], torch.cat(boxes)
+        return {
+            "loss_objectness": F.binary_cross_entropy_with_logits(logits, wanted, reduction="sum") / normaliser,
+            "loss_rpn_box": self.box_loss(*chosen) * (self.box_loss_weight / normaliser),
+        }
+
+
+def _flatten(level: Tensor, values: int) -> Tensor:
+    """(B, A * values, H, W) to (B, H * W * A, values), in the order of the anchors."""
+    pictures = level.shape[0]
+    return level.permute(0, 2, 3, 1).reshape(pictures, -1, values)
+
+
+def _top_of_levels(objectness: list[Tensor], count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best `count` of each level: logits (B, K * L), their index among all anchors, and their level (K * L,)."""
+    scores, indices, levels, first = [], [], [], 0
+    for level, logits in enumerate(objectness):
+        best, index = logits.topk(min(count, logits.shape[1]), dim=1)
+        scores.append(best)
+        indices.append(index + first)
+        levels.append(torch.full((best.shape[1],), level, device=logits.device))
+        first += logits.shape[1]
+    return torch.cat(scores, 1), torch.cat(indices, 1), torch.cat(levels)

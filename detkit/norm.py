@@ -1,0 +1,60 @@
+"""Normalisation layers by name, and folding them into the convolutions before them."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+BatchNorms = (nn.BatchNorm2d, FrozenBatchNorm2d)
+
+
+def make_norm(kind: str, channels: int, eps: float = 1e-5) -> nn.Module:
+    """A layer for (B, channels, H, W): batch, frozen, group, sync or none. Raises ValueError for another name."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels, eps=eps)
+    if kind == "frozen":
+        return FrozenBatchNorm2d(channels, eps=eps)
+    if kind == "group":
+        return nn.GroupNorm(_groups(channels), channels, eps=eps)
+    if kind == "sync":
+        return nn.SyncBatchNorm(channels, eps=eps)
+    if kind == "none":
+        return nn.Identity()
+    raise ValueError(f"expected a norm out of batch, frozen, group, sync, none, got {kind!r}")
+
+
+def _groups(channels: int) -> int:
+    """32 groups (Group Normalization, section 4), or the largest smaller power of two that divides the channels."""
+    groups = 32
+    while channels % groups:
+        groups //= 2
+    return groups
+
+
+def fold_norm(model: nn.Module) -> nn.Module:
+    """A copy of the model for inference whose batch norms are part of the convolutions before them.
+
+    Folds each batch norm that is the next child after a convolution in the same module; parts of detkit register
+    their layers in the order in which they run. The result computes the same up to rounding, in eval mode only.
+    """
+    folded = copy.deepcopy(model).eval()
+    for module in list(folded.modules()):
+        children = list(module.named_children())
+        for (_, conv), (name, norm) in zip(children, children[1:], strict=False):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNorms):
+                _fold(conv, norm)
+                setattr(module, name, nn.Identity())
+    return folded
+
+
+@torch.no_grad()
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | FrozenBatchNorm2d) -> None:
+    mean, var = norm.running_mean, norm.running_var
+    assert isinstance(mean, Tensor) and isinstance(var, Tensor)
+    scale = norm.weight / (var + norm.eps).sqrt()
+    bias = torch.zeros_like(mean) if conv.bias is None else conv.bias
+    weight = conv.weight * scale[:, None, None, None]
+    layout = torch.channels_last if conv.weight.is_contiguous(memory_format=torch.channels_last) else None
+    conv.weight = nn.Parameter(weight.contiguous(memory_format=layout or torch.contiguous_format), requires_grad=False)
+    conv.bias = nn.Parameter((bias - mean) * scale + norm.bias, requires_grad=False)

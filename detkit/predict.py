@@ -1,0 +1,106 @@
+"""Detector: a checkpoint file alone, to predictions on pictures."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detkit.build import build_detector, choose_device, choose_precision
+from detkit.config import Config, config_from_dict, parse_overrides
+from detkit.data.pictures import read_picture
+from detkit.data.resize import resize_picture
+from detkit.engine.checkpoint import best_weights, load_checkpoint
+from detkit.evaluation.run import to_original
+from detkit.models.faster_rcnn import FasterRCNN
+from detkit.norm import fold_norm
+from detkit.types import Detection
+
+Picture = NDArray[np.uint8]  # (H, W, 3) RGB
+
+
+class Detector:
+    """A trained detector, ready to look at pictures.
+
+        detector = Detector.load("runs/fpn_r50/best.pth")
+        detections = detector(["a.jpg", array_rgb_uint8])
+
+    `classes`: names by label; `category_ids`: those of the data set. `model`: the FasterRCNN, in eval mode, norm folded. `config`: as it was trained.
+    """
+
+    def __init__(
+        self,
+        model: FasterRCNN,
+        config: Config,
+        classes: Sequence[str],
+        category_ids: Sequence[int],
+        device: torch.device,
+        precision: str,
+    ) -> None:
+        self.model = fold_norm(model).to(device)
+        assert isinstance(self.model, FasterRCNN)
+        self.config, self.classes, self.category_ids = config, tuple(classes), tuple(category_ids)
+        self.device, self.precision = device, precision
+
+    @classmethod
+    def load(
+        cls, path: str | Path, device: str = "auto", precision: str = "auto", overrides: Sequence[str] = ()
+    ) -> "Detector":
+        """The detector of a checkpoint file, which needs nothing else. `precision`: auto, float32, bfloat16.
+
+        `overrides` change keys of its config, such as `model.score_threshold=0.3`. Raises ValueError when the file is
+        no checkpoint of detkit, or its weights do not fit its config.
+        """
+        state = load_checkpoint(path)
+        config = config_from_dict(state["config"]).replace(parse_overrides(overrides))
+        model = build_detector(config.model, len(state["classes"]), pretrained=False)
+        try:
+            model.load_state_dict(best_weights(state))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise ValueError(f"{path}: the weights do not fit the checkpoint's config: {reason}") from None
+        chosen = choose_device(device)
+        return cls(
+            model, config, state["classes"], state["category_ids"], chosen, choose_precision(precision, chosen)[0]
+        )
+
+    def __call__(self, pictures: Sequence[str | Path | Picture], batch_size: int = 1) -> list[Detection]:
+        """Detections of each picture in its own pixels; files are turned as their EXIF data say.
+
+        Arrays are (H, W, 3) RGB uint8. Raises ValueError for a file that is no picture, or another kind of array.
+        """
+        found: list[Detection] = []
+        for first in range(0, len(pictures), batch_size):
+            arrays = [_as_array(picture) for picture in pictures[first : first + batch_size]]
+            found.extend(self._detect(arrays))
+        return found
+
+    def predict(self, images: list[Tensor]) -> list[Detection]:
+        """Detections for resized pictures (3, h, w) in their pixels, as evaluation asks for."""
+        images = [image.to(self.device) for image in images]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return self.model.predict(images)
+
+    @property
+    def short_side(self) -> int:
+        """To which the shorter side of a picture is resized, in pixels."""
+        assert isinstance(self.config.data.short_side, int)  # `auto` is settled before a checkpoint is written
+        return self.config.data.short_side
+
+    def _detect(self, arrays: list[Picture]) -> Iterator[Detection]:
+        data = self.config.data
+        images = [resize_picture(array, self.short_side, data.long_side, data.resize) for array in arrays]
+        for detection, image, array in zip(self.predict(images), images, arrays, strict=True):
+            meta: Any = {"height": array.shape[0], "width": array.shape[1]}
+            yield to_original(detection, (image.shape[-2], image.shape[-1]), meta)
+
+
+def _as_array(picture: str | Path | Picture) -> Picture:
+    if isinstance(picture, (str, Path)):
+        return read_picture(Path(picture))
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise ValueError(f"expected an RGB picture (H, W, 3) of uint8, got {picture.shape} of {picture.dtype}")
+    return picture

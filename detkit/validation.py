@@ -1,0 +1,114 @@
+"""Scoring a detector on the validation split: the numbers, each class, and a sheet of pictures to look at."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+
+from detkit.data.coco import CocoIndex
+from detkit.data.loader import EpochLoader
+from detkit.data.pictures import read_picture
+from detkit.evaluation.coco import Backend, Evaluation, check_ground_truth, detection_rows, evaluate_detections
+from detkit.evaluation.run import Predict, predict_all
+from detkit.types import Detection, Target
+from detkit.visualize import contact_sheet, write_picture
+
+SHEET_PICTURES = 8
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a predictor found on a split, in pixels of the original pictures, and how good it is."""
+
+    evaluation: Evaluation
+    rows: list[dict[str, Any]]  # COCO result format
+    detections: dict[int, Detection]  # by the number of the picture in the index
+
+
+def score(
+    predict: Predict,
+    loader: EpochLoader,
+    backend: Backend = "hotcoco",
+    progress: Callable[[int], None] | None = None,
+) -> Scored:
+    """Run a predictor over all pictures of a loader and score it by COCO's metrics."""
+    index = loader.dataset.index
+    detections, metas = predict_all(predict, loader.epoch(0), progress)
+    image_ids = [meta["image_id"] for meta in metas]
+    rows = detection_rows(detections, image_ids, index.category_ids)
+    evaluation = evaluate_detections(ground_truth(index), rows, backend, index.image_ids.tolist())
+    place = {int(image_id): number for number, image_id in enumerate(index.image_ids)}
+    by_number = {place[image_id]: found for image_id, found in zip(image_ids, detections, strict=True)}
+    return Scored(evaluation, rows, by_number)
+
+
+def ground_truth(index: CocoIndex) -> Path | dict[str, Any]:
+    """The annotation file itself, so that the numbers are the official ones; its good rows where some were dropped."""
+    return index.as_coco() if index.dropped else index.annotations
+
+
+class Validation:
+    """`evaluate(module, step)` of the training loop: metrics, and a contact sheet in `folder`."""
+
+    def __init__(self, loader: EpochLoader, device: torch.device, precision: str, folder: Path) -> None:
+        self.loader, self.device, self.precision, self.folder = loader, device, precision, folder
+
+    def __call__(self, module: nn.Module, step: int) -> dict[str, float]:
+        def predict(images: list[Tensor]) -> list[Detection]:
+            moved = [image.to(self.device) for image in images]
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                return module.predict(moved)  # type: ignore[operator, no-any-return]
+
+        scored = score(predict, self.loader)
+        index = self.loader.dataset.index
+        write_picture(self.folder / f"sheet_{step:07d}.jpg", sheet(index, scored.detections))
+        return scored.evaluation.metrics
+
+    def check(self) -> float | None:
+        """AP of the ground truth itself, read, resized and scaled back as predictions are: 1.0 unless something broke.
+
+        None where there is nothing to score. Raises ValueError that says what is wrong.
+        """
+        index = self.loader.dataset.index
+        if all(index.is_empty(i) for i in range(len(index))):
+            return None
+        truths = [target for batch in self.loader.epoch(0) for target in batch.targets]
+        answers = iter(truths)
+
+        def answer(images: list[Tensor]) -> list[Detection]:
+            return [_as_detection(next(answers)) for _ in images]
+
+        detections, metas = predict_all(answer, self.loader.epoch(0))
+        rows = detection_rows(detections, [meta["image_id"] for meta in metas], index.category_ids)
+        return check_ground_truth(ground_truth(index), rows, image_ids=index.image_ids.tolist())
+
+
+def sheet(index: CocoIndex, detections: dict[int, Detection], score_threshold: float = 0.3) -> Any:
+    """Ground truth beside detections for some pictures, spread evenly over those that show objects."""
+    shown = [i for i in sorted(detections) if not index.is_empty(i)] or sorted(detections)
+    chosen = (
+        [shown[k * len(shown) // SHEET_PICTURES] for k in range(SHEET_PICTURES)]
+        if len(shown) > SHEET_PICTURES
+        else shown
+    )
+    rows = [(_picture(index, i), index.target(i), detections[i]) for i in chosen]
+    return contact_sheet(rows, index.classes, score_threshold, [index.file_name(i) for i in chosen])
+
+
+def show_progress(total: int, what: str) -> Progress:
+    """A bar over `total` pictures with the time that is left; add a task of that total to it."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, transient=True)
+
+
+def _picture(index: CocoIndex, i: int) -> Any:
+    return read_picture(index.path(i), (int(index.heights[i]), int(index.widths[i])))
+
+
+def _as_detection(target: Target) -> Detection:
+    scores = torch.ones(len(target["boxes"]))
+    return {"boxes": target["boxes"], "labels": target["labels"], "scores": scores}

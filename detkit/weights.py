@@ -1,0 +1,158 @@
+"""Weights from files and from torchvision: reading them without executing anything, and fitting them to a module."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+
+State = dict[str, Tensor]
+
+# A file that fits fewer of the tensors than this is another architecture's.
+NEEDED_SHARE = 0.95
+CLASS_LAYERS = ("roi_head.box_head.scores.", "roi_head.box_head.deltas.")
+
+
+@dataclass
+class LoadReport:
+    """Names of tensors: loaded, missing in the file, unexpected by the module, of another shape, started anew."""
+
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+    renewed: list[str] = field(default_factory=list)
+
+    def require(self, source: str, share: float = NEEDED_SHARE) -> "LoadReport":
+        """Raises ValueError unless at least `share` of the module's tensors were loaded."""
+        wanted = len(self.loaded) + len(self.missing) + len(self.mismatched)
+        if len(self.loaded) < share * wanted:
+            lacking = [*self.mismatched, *self.missing][:3]
+            raise ValueError(
+                f"{source}: only {len(self.loaded)} of {wanted} tensors fit this architecture, "
+                f"at least {share:.0%} must (e.g. {', '.join(lacking)}); give the weights of the same architecture"
+            )
+        return self
+
+    def rows(self) -> list[tuple[str, int, str]]:
+        """(kind, number, first names) of each kind, for a table."""
+        kinds = ("loaded", "missing", "unexpected", "mismatched", "renewed")
+        return [(kind, len(names := getattr(self, kind)), ", ".join(names[:3])) for kind in kinds]
+
+
+def read_state(path: str | Path) -> State:
+    """The state dict in a file of torch.save: bare, or under `ema`, `model` or `state_dict`; nothing is executed.
+
+    Raises ValueError when there is no such file, or it holds no weights, or objects other than plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no weights file {path}: give the path of a .pth file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path}: not a file of plain weights, and nothing else is read: {_first(error)}") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: cannot be read as weights (truncated or damaged?): {_first(error)}") from None
+    for key in ("ema", "model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    if not state:
+        raise ValueError(
+            f"{path}: expected a state dict (names and tensors), found {type(content).__name__} without any"
+        )
+    return state
+
+
+def load_weights(module: nn.Module, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
+    """Copy the tensors that fit by name and shape into the module; the report says what became of the others."""
+    state = read_state(source) if isinstance(source, (str, Path)) else dict(source)
+    own = module.state_dict()
+    report = LoadReport(unexpected=sorted(state.keys() - own.keys()))
+    for name, tensor in own.items():
+        if name not in state:
+            # a frozen norm has no count of batches, and files of frozen norms lack it
+            if not name.endswith("num_batches_tracked"):
+                report.missing.append(name)
+        elif state[name].shape != tensor.shape:
+            report.mismatched.append(name)
+        else:
+            tensor.copy_(state[name])
+            report.loaded.append(name)
+    return report
+
+
+def load_backbone_weights(backbone: nn.Module, name: str, source: str) -> LoadReport:
+    """ImageNet weights for the backbone `name`: `imagenet` (torchvision's), or a file.
+
+    A file may hold the backbone, a classifier around it, or a detector, whose tensors then start with `backbone.`.
+    Raises ValueError when less than 95 % of the backbone's tensors fit, or a download fails.
+    """
+    state = torchvision_state(name) if source == "imagenet" else read_state(source)
+    inner = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
+    return load_weights(backbone, inner or state).require(f"model.backbone.weights={source} for {name}")
+
+
+def torchvision_state(name: str) -> State:
+    """torchvision's ImageNet weights (its first recipe), from its cache or by download."""
+    try:
+        weights = get_model_weights(name)["IMAGENET1K_V1"]
+    except (ValueError, KeyError):
+        raise ValueError(
+            f"torchvision has no ImageNet weights for {name}; set model.backbone.weights to a path"
+        ) from None
+    try:
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except OSError as error:  # urllib's errors are OSErrors
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ValueError(
+            f"model.backbone.weights=imagenet: cannot download {weights.url} ({error}). Put that file into {folder}, "
+            "or set model.backbone.weights to a path, or to none to start from random weights"
+        ) from None
+
+
+def load_detector_weights(
+    model: nn.Module, stored: Mapping[str, Tensor], old: Sequence[str], new: Sequence[str]
+) -> LoadReport:
+    """Start a detector of the classes `new` from the state dict of a detector of the classes `old`.
+
+    Where the names differ, the layers of classes are initialised anew, but shared names keep their rows.
+    Raises ValueError when less than 95 % of the other tensors fit.
+    """
+    state = dict(stored)
+    own = model.state_dict()
+    renewed: list[str] = []
+    if list(old) != list(new):
+        for name in [name for name in state if name.startswith(CLASS_LAYERS) and name in own]:
+            if state[name].shape[0] == 4 and state[name].shape == own[name].shape:
+                continue  # class-agnostic deltas
+            state[name] = _keep_shared_rows(own[name], state[name], old, new)
+            renewed.append(name)
+    report = load_weights(model, state)
+    report.renewed = renewed
+    return report.require("model.weights")
+
+
+def _keep_shared_rows(fresh: Tensor, stored: Tensor, old: Sequence[str], new: Sequence[str]) -> Tensor:
+    """Rows of the classes in both, from the stored tensor; the rest fresh. Scores have a last row for background."""
+    has_background = len(fresh) == len(new) + 1 and len(stored) == len(old) + 1
+    per_class = 1 if has_background else 4
+    if fresh.shape[1:] != stored.shape[1:] or len(stored) < per_class * len(old):
+        return fresh
+    merged = fresh.clone()
+    for label, name in enumerate(new):
+        if name in old:
+            before = list(old).index(name)
+            merged[label * per_class : (label + 1) * per_class] = stored[before * per_class : (before + 1) * per_class]
+    if has_background:
+        merged[-1] = stored[-1]
+    return merged
+
+
+def _first(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
