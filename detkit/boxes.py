@@ -43,6 +43,6 @@ def scale_boxes(boxes: Tensor, scale_y: float, scale_x: float) -> Tensor:
 
 
 def clip_and_scale_back(boxes: Tensor, size: tuple[int, int], original: tuple[int, int]) -> Tensor:
-    """Boxes (N, 4) found in a picture resized to `size` (height, width), in pixels of the `original` (height, width)."""
+    """Boxes (N, 4) found in a picture resized to `size`, in pixels of the `original`; both are (height, width)."""
     scaled = scale_boxes(boxes, original[0] / size[0], original[1] / size[1])
     return clip_boxes(scaled, *original)

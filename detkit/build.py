@@ -61,7 +61,7 @@ def build_detector(config: ModelConfig, num_classes: int, pretrained: bool = Tru
     rpn = _rpn(config.rpn, neck)
     roi_head = _roi_head(config, neck.channels[0], strides, num_classes)
     model = FasterRCNN(backbone, neck, rpn, roi_head, config.pixel_mean, config.pixel_std, config.size_multiple)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(memory_format=torch.channels_last)
 
 
 def _backbone(config: BackboneConfig, pretrained: bool) -> nn.Module:
@@ -226,7 +226,7 @@ def build_trainer(
     )
     return Trainer(
         model=model,
-        loader=loader,  # type: ignore[arg-type]
+        loader=loader,
         optimizer=optimizer,
         scheduler=scheduler,
         folder=folder,

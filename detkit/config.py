@@ -88,7 +88,7 @@ class RPNConfig(Section):
 
 
 class RoIHeadConfig(Section):
-    """RoI pooling and box head: `convs` 3x3 convolutions, then `linears` hidden layers, then class scores and deltas."""
+    """RoI pooling and box head: `convs` 3x3 convolutions, `linears` hidden layers, then class scores and deltas."""
 
     samples: PositiveInt = 512
     positive_fraction: Fraction = 0.25
@@ -240,7 +240,7 @@ def config_names() -> list[str]:
 
 
 def parse_overrides(overrides: Sequence[str]) -> dict[str, object]:
-    """`["train.epochs=3", "model.backbone.weights=none"]` as keys and values; a value is read as Python or left text."""
+    """`["train.epochs=3", "model.backbone.weights=none"]` as keys and values; a value is Python, or else text."""
     parsed: dict[str, object] = {}
     for override in overrides:
         key, equals, text = override.partition("=")

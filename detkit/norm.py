@@ -1,11 +1,14 @@
 """Normalisation layers by name, and folding them into the convolutions before them."""
 
 import copy
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
+Model = TypeVar("Model", bound=nn.Module)
 BatchNorms = (nn.BatchNorm2d, FrozenBatchNorm2d)
 
 
@@ -32,7 +35,7 @@ def _groups(channels: int) -> int:
     return groups
 
 
-def fold_norm(model: nn.Module) -> nn.Module:
+def fold_norm(model: Model) -> Model:
     """A copy of the model for inference whose batch norms are part of the convolutions before them.
 
     Folds each batch norm that is the next child after a convolution in the same module; parts of detkit register
@@ -41,7 +44,7 @@ def fold_norm(model: nn.Module) -> nn.Module:
     folded = copy.deepcopy(model).eval()
     for module in list(folded.modules()):
         children = list(module.named_children())
-        for (_, conv), (name, norm) in zip(children, children[1:], strict=False):
+        for (_, conv), (name, norm) in pairwise(children):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNorms):
                 _fold(conv, norm)
                 setattr(module, name, nn.Identity())

@@ -28,7 +28,8 @@ class Detector:
         detector = Detector.load("runs/fpn_r50/best.pth")
         detections = detector(["a.jpg", array_rgb_uint8])
 
-    `classes`: names by label; `category_ids`: those of the data set. `model`: the FasterRCNN, in eval mode, norm folded. `config`: as it was trained.
+    `classes`: names by label; `category_ids`: those of the data set. `config`: as it was trained.
+    `model`: the FasterRCNN, in eval mode, its norm folded.
     """
 
     def __init__(
@@ -41,7 +42,6 @@ class Detector:
         precision: str,
     ) -> None:
         self.model = fold_norm(model).to(device)
-        assert isinstance(self.model, FasterRCNN)
         self.config, self.classes, self.category_ids = config, tuple(classes), tuple(category_ids)
         self.device, self.precision = device, precision
 

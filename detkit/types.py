@@ -5,10 +5,11 @@ N boxes of a picture, M ignore regions, P proposals, K classes. All boxes are (x
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
+from typing import TypedDict, cast
 
 import torch
 from torch import Tensor
+from typing_extensions import NotRequired
 
 
 class Target(TypedDict):
@@ -60,5 +61,5 @@ class Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "Batch":
-        targets = [{key: move(value) for key, value in target.items()} for target in self.targets]
+        targets = [{key: move(cast(Tensor, value)) for key, value in target.items()} for target in self.targets]
         return Batch([move(image) for image in self.images], targets, self.metas)  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ class Validation:
         def predict(images: list[Tensor]) -> list[Detection]:
             moved = [image.to(self.device) for image in images]
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                return module.predict(moved)  # type: ignore[operator, no-any-return]
+                return module.predict(moved)  # type: ignore[operator]
 
         scored = score(predict, self.loader)
         index = self.loader.dataset.index

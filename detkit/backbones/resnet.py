@@ -99,10 +99,13 @@ class ResNet(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         levels = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+        for stage in self._stages():
             x = stage(x)
             levels.append(x)
         return levels
+
+    def _stages(self) -> list[nn.Module]:
+        return [self.get_submodule(f"layer{stage}") for stage in range(1, 5)]
 
     def train(self, mode: bool = True) -> "ResNet":
         """Training mode, except for the frozen stages: their norm keeps its statistics."""
@@ -115,12 +118,11 @@ class ResNet(nn.Module):
         if self.frozen_stages > 0:
             yield self.conv1
             yield self.bn1
-        for stage in range(1, self.frozen_stages):
-            yield getattr(self, f"layer{stage}")
+        yield from self._stages()[: max(self.frozen_stages - 1, 0)]
 
 
 def _initialise(model: nn.Module) -> None:
-    """He et al., Delving Deep into Rectifiers; the last norm of a block starts at 0 (Goyal et al., 2017, section 5.1)."""
+    """He et al., Delving Deep into Rectifiers; the last norm of a block starts at 0 (Goyal et al., 2017, 5.1)."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

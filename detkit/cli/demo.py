@@ -16,6 +16,7 @@ from detkit.data.pictures import read_picture
 from detkit.evaluation.coco import detection_rows
 from detkit.files import write_json
 from detkit.predict import Detector
+from detkit.types import Detection
 from detkit.validation import show_progress
 from detkit.visualize import draw_detections, write_picture
 
@@ -52,8 +53,7 @@ def demo(
                 bad.append(str(error))
                 continue
             (detection,) = detector([picture])
-            sure = detection["scores"] >= score
-            detection = {key: value[sure] for key, value in detection.items()}  # type: ignore[assignment, attr-defined]
+            detection = above(detection, score)
             write_picture(target, draw_detections(picture, detection, detector.classes))
             images.append({"id": number, "file_name": str(file), "height": picture.shape[0], "width": picture.shape[1]})
             rows += detection_rows([detection], [number], detector.category_ids)
@@ -62,6 +62,16 @@ def demo(
     _write_and_print(output, images, rows, counts)
     if bad:
         raise ValueError(f"{len(bad)} of {len(files)} files are no pictures, the others are done: {'; '.join(bad)}")
+
+
+def above(detection: Detection, score: float) -> Detection:
+    """The part of a detection with at least the given score."""
+    sure = detection["scores"] >= score
+    return {
+        "boxes": detection["boxes"][sure],
+        "labels": detection["labels"][sure],
+        "scores": detection["scores"][sure],
+    }
 
 
 def find_pictures(sources: Sequence[str]) -> list[Path]:
@@ -87,7 +97,7 @@ def _expand(source: str) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
-    candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(source, recursive=True))
+    candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(source, recursive=True))  # noqa: PTH207 (it takes absolute patterns)
     yield from sorted(file for file in candidates if file.is_file() and file.suffix.lower() in SUFFIXES)
 
 

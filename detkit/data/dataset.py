@@ -76,9 +76,7 @@ def _augment(
 ) -> tuple[NDArray[np.uint8], Target]:
     """Objects and ignore regions move alike; objects that a crop leaves thinner than MIN_SIDE are dropped."""
     ignore = target.get("ignore", torch.zeros(0, 4)).numpy()
-    picture, boxes, labels, ignore = transform(
-        picture, target["boxes"].numpy(), target["labels"].numpy(), ignore, seed
-    )
+    picture, boxes, labels, ignore = transform(picture, target["boxes"].numpy(), target["labels"].numpy(), ignore, seed)
     wide = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIDE).all(axis=1)
     return picture, {
         "boxes": torch.from_numpy(boxes[wide]),

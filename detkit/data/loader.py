@@ -70,7 +70,7 @@ class EpochLoader:
         keys = [[(epoch, i) for i in batch] for batch in self.batches(epoch)[start:]]
         loader = DataLoader(
             _Guarded(self.dataset),
-            batch_sampler=keys,  # type: ignore[arg-type]
+            batch_sampler=keys,
             num_workers=self.workers,
             collate_fn=collate,
             pin_memory=self.pin_memory,

@@ -7,7 +7,6 @@ and areas in the annotations are those of what is visible, exact to 1 / GRID px.
 """
 
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -210,7 +209,7 @@ def _write_annotations(path: Path, images: list[dict[str, Any]], annotations: li
 def _move(drawn: Path, root: Path) -> None:
     """Rename the finished folder; when another process was faster, its drawing, which is the same, stays."""
     try:
-        os.replace(drawn, root)
+        drawn.replace(root)
     except OSError:
         if not root.is_dir():
             raise

@@ -1,4 +1,4 @@
-"""Backgrounds and fills of the Shapes data set: gradients, blotches, stripes, checks and grain. Pictures are RGB float32."""
+"""Backgrounds and fills of Shapes: gradients, blotches, stripes, checks and grain. Pictures are RGB float32."""
 
 import cv2
 import numpy as np

@@ -238,7 +238,7 @@ def _hotcoco(truth: GroundTruth, found: DetectionColumns) -> tuple[Table, Table]
 
 
 def _pycocotools(truth: GroundTruth, found: DetectionColumns) -> tuple[Table, Table]:
-    from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
+    from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):
         return _tables(COCOeval(_pycoco(truth, _truth_rows(truth)), _pycoco(truth, _found_rows(found)), "bbox"))
@@ -249,7 +249,7 @@ def _pycoco(truth: GroundTruth, annotations: Iterable[Json]) -> Any:
 
     Ids are numbered from 1: pycocotools marks a match by the id of its partner, and takes 0 for no match.
     """
-    from pycocotools.coco import COCO  # type: ignore[import-untyped]
+    from pycocotools.coco import COCO
 
     coco = COCO()
     numbered = [{"id": number, **row} for number, row in enumerate(annotations, start=1)]

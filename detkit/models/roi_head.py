@@ -164,7 +164,7 @@ class RoIHead(nn.Module):
     def predict(
         self, features: Sequence[Tensor], proposals: list[Proposals], image_sizes: Sequence[tuple[int, int]]
     ) -> list[Detection]:
-        """Detections of each picture in pixels of the picture given: above the threshold, thinned out class by class."""
+        """Detections of each picture, in pixels of the picture given, thinned out class by class."""
         boxes = [proposal["boxes"] for proposal in proposals]
         scores, deltas = self.box_head(self.pooler(features, boxes))
         scores = scores.softmax(dim=1)[:, :-1]

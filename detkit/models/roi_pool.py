@@ -8,6 +8,7 @@ is the same sum with the roles of cells and bins exchanged. On other devices tor
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +113,7 @@ class _RoIGeometry:
         start = sizes.cumsum(0) - sizes
         cells = torch.empty(int(sizes.sum()), dtype=torch.int64)
         weights = torch.empty(len(cells), dtype=self.low.dtype)
-        for pair in samples.unique(dim=0):
+        for pair in torch.unique(samples, dim=0):
             chosen = torch.where((samples == pair).all(dim=1))[0]
             part_cells, part_weights = self._of(chosen, int(pair[0]), int(pair[1]))
             place = start.view(count, bins * bins)[chosen].flatten()[:, None] + torch.arange(part_cells.shape[-1])
@@ -153,13 +154,13 @@ class _WeightedBags(torch.autograd.Function):
     """bags[b] = sum of weights[x] * rows[cells[x]] over the x of bag b; differentiable in the rows."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, cells: Tensor, weights: Tensor, sizes: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+    def forward(ctx: Any, rows: Tensor, cells: Tensor, weights: Tensor, sizes: Tensor) -> Tensor:
         ctx.save_for_backward(cells, weights, sizes)
         ctx.rows = len(rows)
         return _sum_bags(rows, cells, weights, sizes)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         cells, weights, sizes = ctx.saved_tensors
         order = torch.argsort(cells)
         bag = torch.arange(len(sizes)).repeat_interleave(sizes)[order]
