@@ -56,7 +56,7 @@ class CocoIndex:
         return self.images / self.file_name(index)
 
     def target(self, index: int) -> Target:
-        """Boxes and labels of a picture in its own pixels; crowd regions are in `ignore`, there only when it has some."""
+        """Boxes and labels of a picture in its own pixels; crowd regions are in `ignore`, where there are any."""
         rows = slice(self.offsets[index], self.offsets[index + 1])
         boxes, crowd = self.boxes[rows], self.crowd[rows]
         target: Target = {
@@ -86,8 +86,8 @@ class CocoIndex:
         owners = np.repeat(self.image_ids, np.diff(self.offsets)).tolist()
         boxes = self.boxes.astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]
-        rows = zip(self.annotation_ids.tolist(), owners, self.labels.tolist(), boxes.tolist(),
-                   self.areas.tolist(), self.crowd.astype(int).tolist(), strict=True)  # fmt: skip
+        columns = (self.annotation_ids, self.labels, boxes, self.areas, self.crowd.astype(int))
+        rows = zip(owners, *(column.tolist() for column in columns), strict=True)
         sizes = zip(self.image_ids.tolist(), self.heights.tolist(), self.widths.tolist(), strict=True)
         return {
             "images": [
@@ -104,7 +104,7 @@ class CocoIndex:
                     "iscrowd": crowd,
                 }
                 for identity, owner, label, box, area, crowd in rows
-            ],  # fmt: skip
+            ],
             "categories": [
                 {"id": identity, "name": name}
                 for identity, name in zip(self.category_ids, self.classes, strict=True)

@@ -1,6 +1,7 @@
 """Batches: which pictures go together, listed before an epoch starts, and worker processes that read them."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -8,15 +9,19 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from detkit.data.dataset import DetectionDataset, Key, Sample, epoch_order
+from detkit.data.packing import PackedBatch, pack, unpack
 from detkit.types import Batch
 
 
 class EpochLoader:
     """Batches of an epoch as a function of (seed, epoch) alone, whatever the number of workers.
 
-    `group_by_aspect`: landscape and portrait pictures come in batches of their own, so that little is padding.
-    `drop_last`: leave out batches that are not full; otherwise each picture is seen exactly once an epoch.
-    `rank`, `world_size`: this process takes every world_size-th batch.
+    `group_by_aspect`: landscape and portrait pictures come in batches of their own, so that little is padding; what is
+    left of both groups at the end comes together.
+    `drop_last`: leave out the batch that is not full; otherwise each picture is seen exactly once an epoch.
+    `rank`, `world_size`: this process takes every world_size-th batch; all take the same number, so the last batches
+    may be left out.
+    `skip_unreadable`: leave pictures that cannot be read out of their batch and name them in `skipped`, not raise.
     """
 
     def __init__(
@@ -32,10 +37,13 @@ class EpochLoader:
         rank: int = 0,
         world_size: int = 1,
         pin_memory: bool = False,
+        skip_unreadable: bool = False,
     ) -> None:
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.workers, self.pin_memory, self.drop_last = workers, pin_memory, drop_last
         self.rank, self.world_size = rank, world_size
+        self.skip_unreadable = skip_unreadable
+        self.skipped: dict[str, str] = {}  # file name -> what was wrong
         index = dataset.index
         self._portrait = index.heights > index.widths if group_by_aspect else np.zeros(len(index), bool)
         self.steps_per_epoch = len(self.batches(0))
@@ -45,8 +53,8 @@ class EpochLoader:
         count = len(self.dataset)
         order = epoch_order(count, self.seed, epoch) if self.shuffle else list(range(count))
         batches = self._grouped(order)
-        if self.drop_last and any(len(batch) == self.batch_size for batch in batches):
-            batches = [batch for batch in batches if len(batch) == self.batch_size]
+        if self.drop_last and len(batches) > 1 and len(batches[-1]) < self.batch_size:
+            batches.pop()
         even = len(batches) // self.world_size * self.world_size
         return batches[self.rank : even : self.world_size] if self.world_size > 1 else batches
 
@@ -60,7 +68,9 @@ class EpochLoader:
             if len(group) == self.batch_size:
                 batches.append(group.copy())
                 group.clear()
-        return batches + [group for group in waiting.values() if group]
+        # Mixed, or a data set with few portrait pictures would never show one of them.
+        left = waiting[False] + waiting[True]
+        return batches + [left[at : at + self.batch_size] for at in range(0, len(left), self.batch_size)]
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches `start`, `start` + 1, ... of an epoch; those before are not read.
@@ -72,39 +82,68 @@ class EpochLoader:
             _Guarded(self.dataset),
             batch_sampler=keys,
             num_workers=self.workers,
-            collate_fn=collate,
+            collate_fn=_load,
             pin_memory=self.pin_memory,
             worker_init_fn=_start_worker if self.workers else None,
             generator=torch.Generator(),  # its own: the global one stays as the training step seeded it
         )
-        for batch in loader:
-            if isinstance(batch, ValueError):
-                raise batch
-            yield batch
+        for loaded in loader:
+            yield self._accept(loaded)
+
+    def _accept(self, loaded: "_Loaded") -> Batch:
+        for unreadable in loaded.unreadable:
+            if not self.skip_unreadable:
+                raise ValueError(unreadable.reason)
+            self.skipped[unreadable.file_name] = unreadable.reason
+        if loaded.packed is None:
+            raise ValueError(
+                f"none of the {len(loaded.unreadable)} pictures of a batch can be read: {loaded.unreadable[0].reason}"
+            )
+        return unpack(loaded.packed)
 
 
-class _Guarded(Dataset["Sample | ValueError"]):
-    """Hands a user's error over as a value: raised in a worker, it would arrive wrapped in a worker's traceback."""
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Samples to a batch."""
+    images, targets, metas = zip(*samples, strict=True)
+    return Batch(list(images), list(targets), list(metas))
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """A user's error as a value: raised in a worker, it would arrive wrapped in a worker's traceback."""
+
+    file_name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What was read of a batch, and what could not be."""
+
+    packed: PackedBatch | None
+    unreadable: list[_Unreadable]
+
+    def pin_memory(self) -> "_Loaded":
+        return replace(self, packed=self.packed.pin_memory()) if self.packed else self
+
+
+class _Guarded(Dataset["Sample | _Unreadable"]):
+    """Hands errors over instead of raising them."""
 
     def __init__(self, dataset: DetectionDataset) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: Key) -> "Sample | ValueError":
+    def __getitem__(self, key: Key) -> "Sample | _Unreadable":
         try:
             return self.dataset[key]
         except ValueError as error:
-            return ValueError(str(error))
+            return _Unreadable(self.dataset.index.file_name(key[1]), str(error))
 
 
-def collate(samples: "Sequence[Sample | ValueError]") -> "Batch | ValueError":
-    """Samples to a batch; the first error among them instead, if there is one."""
-    good: list[Sample] = []
-    for sample in samples:
-        if isinstance(sample, ValueError):
-            return sample
-        good.append(sample)
-    images, targets, metas = zip(*good, strict=True)
-    return Batch(list(images), list(targets), list(metas))
+def _load(samples: "Sequence[Sample | _Unreadable]") -> _Loaded:
+    good = [sample for sample in samples if not isinstance(sample, _Unreadable)]
+    unreadable = [sample for sample in samples if isinstance(sample, _Unreadable)]
+    return _Loaded(pack(collate(good)) if good else None, unreadable)
 
 
 def _start_worker(number: int) -> None:

@@ -130,6 +130,8 @@ def _image_fault(row: dict[str, Any], files: Files) -> str:
     name = row.get("file_name")
     if not isinstance(name, str) or not name:
         return f"needs a 'file_name', got {name!r}"
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        return f"the file name {name!r} is no valid text"
     for key in ("height", "width"):
         if not is_int(row.get(key)) or not 0 < row[key] < 2**31:
             return f"'{key}' must be a whole number above 0, got {row.get(key)!r}"
@@ -181,9 +183,8 @@ def read_rows(
 
 def _areas(values: list[Any], raw: NDArray[np.float64]) -> NDArray[np.float64]:
     """The areas of the file, which are of the mask where there is one; width times height where one is missing."""
-    good = np.fromiter((isinstance(v, (int, float)) and not isinstance(v, bool) for v in values), bool, len(values))
-    given = np.fromiter((float(v) if ok else 0.0 for v, ok in zip(values, good, strict=True)), float, len(values))
-    return np.where(good & np.isfinite(given), given, raw[:, 2] * raw[:, 3])
+    given = np.array([v if type(v) in (int, float) and 0 <= v < 1e18 else np.nan for v in values], np.float64)
+    return np.where(np.isnan(given), raw[:, 2] * raw[:, 3], given)
 
 
 def _find_images(

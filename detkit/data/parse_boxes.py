@@ -66,7 +66,7 @@ def refuse_other_formats(
         raise ValueError(
             f"{path}: {int(far.sum())} of {len(far)} boxes leave their picture when read as COCO's"
             f" [x, y, width, height], and fit when read as corners [x1, y1, x2, y2]: the file has xyxy instead of xywh,"
-            f" for example annotation {ids[first]}: {boxes[first].tolist()}; write x2 - x1 and y2 - y1 instead of x2, y2"
+            f" for example annotation {ids[first]}: {boxes[first].tolist()}; write x2 - x1, y2 - y1 for x2, y2"
         )
     if max((x + w).max(), (y + h).max()) <= 1.001 and min(height.min(), width.min()) > 8:
         raise ValueError(
@@ -83,13 +83,13 @@ def check_boxes(
     limits = np.stack((widths, heights, widths, heights), axis=1)
     inside = np.clip(corners, 0, limits)
     packed = inside.astype(np.float32)
-    empty = (boxes[:, 2:] <= 0).any(axis=1)
-    outside = (inside[:, 2:] <= inside[:, :2]).any(axis=1)
-    thin = (packed[:, 2:] <= packed[:, :2]).any(axis=1)
+    empty = np.any(boxes[:, 2:] <= 0, axis=1)
+    outside = np.any(inside[:, 2:] <= inside[:, :2], axis=1)
+    thin = np.any(packed[:, 2:] <= packed[:, :2], axis=1)
     for place in np.flatnonzero(empty | outside | thin).tolist():
         problems.setdefault(place, _describe(boxes[place], empty[place], outside[place], heights[place], widths[place]))
     # Sums of rounded decimals overhang by less than a hundredth of a pixel: nothing that was clipped.
-    return packed, (np.abs(inside - corners) > 0.01).any(axis=1)
+    return packed, np.any(np.abs(inside - corners) > 0.01, axis=1)
 
 
 def _describe(box: NDArray[np.float64], empty: bool, outside: bool, height: int, width: int) -> str:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ def _list_files(folder: Path) -> set[str]:
         return set()
 
 
-def is_int(value: Any) -> bool:
+def is_int(value: Any) -> TypeGuard[int]:
     """Whether a JSON value is a whole number of 64 bits; true and false are none."""
     return type(value) is int and -(2**63) <= value < 2**63
 

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 EXIF_ORIENTATION = 0x0112
 HEAD = 256 * 1024  # an Exif block lies before the pixels: within the first 64 KiB of a JPEG file, close to it elsewhere
 
-# What to do with a picture of a given EXIF orientation (CIPA DC-008, 4.6.4 A): transpose first?, flip up-down?, left-right?
+# EXIF orientation (CIPA DC-008, 4.6.4 A) -> what puts it right: transpose? then flip up-down? flip left-right?
 TURNS = {
     2: (False, False, True),
     3: (False, True, True),
@@ -105,7 +105,7 @@ def _pillow_fault(data: bytes) -> str:
 
 def _to_rgb(picture: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     if picture.dtype == np.uint16:
-        picture = picture >> 8
+        picture = np.right_shift(picture.astype(np.uint16, copy=False), 8)
     elif picture.dtype != np.uint8:
         raise ValueError(f"{path} has pixels of type {picture.dtype}; pictures of 8 or 16 bits are supported")
     channels = 1 if picture.ndim == 2 else picture.shape[2]

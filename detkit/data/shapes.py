@@ -124,7 +124,9 @@ def _place(
         if _all_visible(tried, [*objects, candidate]):
             owner[:] = tried
             objects.append(candidate)
-            alpha = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+            alpha = np.asarray(
+                cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA), np.float32
+            )
             colour = pick_colour(rng, picture, alpha)
             picture += (draw_fill(rng, colour, height, width) - picture) * alpha[..., None]
             return

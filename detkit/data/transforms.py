@@ -4,7 +4,8 @@ N boxes, M ignore regions. Boxes are (x1, y1, x2, y2) in pixels, inside the pict
 """
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,19 +56,19 @@ class Transform:
 
 def build_transform(flip: float, vertical_flip: float, colour: float, crop: float) -> Transform | None:
     """Steps with the given probabilities; 0 leaves a step out, and None comes back when nothing is left."""
+    if not any(probability > 0 for probability in (flip, vertical_flip, colour, crop)):
+        return None
     # albumentations asks the network for a newer version when it is imported, unless this is set.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A
 
-    steps = (
+    steps: tuple[tuple[float, Callable[[float], Any]], ...] = (
         (crop, lambda p: A.RandomCropFromBorders(*[LARGEST_CUT] * 4, p=p)),
         (flip, lambda p: A.HorizontalFlip(p=p)),
         (vertical_flip, lambda p: A.VerticalFlip(p=p)),
         (colour, lambda p: A.ColorJitter((0.75, 1.25), (0.75, 1.25), (0.75, 1.25), (-0.03, 0.03), p=p)),
     )
     chosen = [make(probability) for probability, make in steps if probability > 0]
-    if not chosen:
-        return None
     return Transform(A.Compose(chosen, bbox_params=A.BboxParams(format="pascal_voc")))
 
 
