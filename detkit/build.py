@@ -240,6 +240,7 @@ def build_trainer(
         ema_decay=options.ema_decay,
         evaluate=evaluate,
         eval_every=options.eval_every,
+        save_every=options.save_every,
         checkpoint_minutes=options.checkpoint_minutes,
         log_every=options.log_every,
         resume=resume,

@@ -161,7 +161,7 @@ class DataConfig(Section):
 class TrainConfig(Section):
     """The run. `lr` is for 16 pictures a step and scaled to the actual number; `milestones` are fractions of the run.
 
-    `iterations` (optimizer steps) wins over `epochs`. `ema_decay` 0 is off, `clip_norm` 0 is off,
+    `iterations` (optimizer steps) wins over `epochs`; `eval_every` and `save_every` (last.pth) are epochs. `ema_decay` 0 is off, `clip_norm` 0 is off,
     `checkpoint_minutes` 0 is off. `precision` auto: bfloat16 where the processor has it, else float32.
     """
 
@@ -186,6 +186,7 @@ class TrainConfig(Section):
     device: str = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     eval_every: PositiveInt = 1
+    save_every: PositiveInt = 1
     log_every: PositiveInt = 20
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from coco_files import content, write
 
 from detkit.data import check_target
 from detkit.data.coco import load_coco
+from tests.coco_files import content, write
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -143,7 +143,7 @@ def test_broken_json_is_said_to_be_broken(tmp_path: Path, text: str) -> None:
 
 
 def test_broken_json_is_located(tmp_path: Path) -> None:
-    assert "line 2 column 12" in refusal(tmp_path, '{\n"images": [1 2]}')
+    assert "line 2 column 14" in refusal(tmp_path, '{\n"images": [1 2]}')
 
 
 def test_missing_files_and_folders(tmp_path: Path) -> None:

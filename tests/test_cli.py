@@ -23,7 +23,7 @@ def test_a_run_folder_explains_itself(trained: Path) -> None:
     assert {"best.pth", "last.pth", "metrics.jsonl", "config.json", "classes.json", "environment.json"} <= names
     assert json.loads((trained / "classes.json").read_text())[0] == "circle"
     assert json.loads((trained / "config.json").read_text())["model"]["backbone"]["name"] == "resnet18"
-    assert len(list(trained.glob("sheet_*.jpg"))) == 2  # four steps are an epoch; six are the run
+    assert len(list(trained.glob("sheet_*.jpg"))) == 2  # three steps are an epoch, six the run
 
 
 def test_metrics_carry_losses_and_cocos_names(trained: Path) -> None:
@@ -33,7 +33,7 @@ def test_metrics_carry_losses_and_cocos_names(trained: Path) -> None:
     parts = ("loss_objectness", "loss_rpn_box", "loss_class", "loss_box")
     assert training[0]["loss"] == pytest.approx(sum(training[0][part] for part in parts))
     evaluation = [row for row in rows if "AP" in row]
-    assert [row["step"] for row in evaluation] == [4, 6]
+    assert [row["step"] for row in evaluation] == [3, 6]
     assert set(COCO_METRICS) <= set(evaluation[0])
 
 
@@ -116,9 +116,7 @@ def test_the_detector_takes_files_and_arrays(trained: Path, shapes: Path) -> Non
         detector([array.astype(np.float32)])
 
 
-def test_start_from_a_detector_of_other_classes(
-    trained: Path, shapes: Path, tmp_path: Path, command: Command
-) -> None:
+def test_start_from_a_detector_of_other_classes(trained: Path, shapes: Path, tmp_path: Path, command: Command) -> None:
     root = tmp_path / "data"
     shutil.copytree(shapes, root)
     for file in (root / "annotations").iterdir():
@@ -126,7 +124,9 @@ def test_start_from_a_detector_of_other_classes(
         content["categories"][0]["name"] = "disc"
         file.write_text(json.dumps(content))
     weights = f"model.weights={trained / 'last.pth'}"
-    done = command("train", *TINY, f"data.root={root}", weights, f"train.output={tmp_path / 'run'}", "train.iterations=1")
+    done = command(
+        "train", *TINY, f"data.root={root}", weights, f"train.output={tmp_path / 'run'}", "train.iterations=1"
+    )
     assert done.status == 0, done.err
     assert "renewed" in done.out and "loaded" in done.out
 

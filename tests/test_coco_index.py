@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coco_files import content, write
 
 from detkit.data.check import check_target
 from detkit.data.coco import CocoIndex, load_coco
 from detkit.data.layout import find_layout
+from tests.coco_files import content, write
 
 
 @pytest.fixture
@@ -123,9 +123,9 @@ def test_many_boxes_are_read_in_a_moment(tmp_path: Path) -> None:
         for i in range(50_000)
     ]
     annotations, images = write(tmp_path, value)
-    start = time.perf_counter()
+    start = time.process_time()
     index = load_coco(annotations, images)
-    assert time.perf_counter() - start < 5  # a loop of tensors over the rows would take longer
+    assert time.process_time() - start < 5  # a loop of tensors over the rows would take longer
     assert len(index.boxes) == 50_000
     assert index.boxes[index.annotation_ids == 7].tolist() == [[7, 1.5, 27, 31.5]]
 

@@ -103,7 +103,7 @@ class CocoIndex:
                     "area": area,
                     "iscrowd": crowd,
                 }
-                for identity, owner, label, box, area, crowd in rows
+                for owner, identity, label, box, area, crowd in rows
             ],
             "categories": [
                 {"id": identity, "name": name}
@@ -157,13 +157,15 @@ def load_coco(
     rows = read_rows(annotations, content["annotations"], pictures, others, categories, faults)
     if on_bad == "stop":
         faults.stop("Correct the file, or set data.on_bad=drop to leave these rows out")
+    if not len(pictures.ids):
+        raise ValueError(f"{annotations} has no usable picture: the data set is empty")
     if classes is None and not len(rows.boxes):
         raise ValueError(f"{annotations} has no usable annotation: there is nothing to learn from")
     index = _pack(annotations, images, categories, pictures, rows, faults)
     if not keep_empty:
         index = index.select(np.flatnonzero(np.array([not index.is_empty(i) for i in range(len(index))], bool)))
     if not len(index):
-        raise ValueError(f"{annotations} has no usable picture: the data set is empty")
+        raise ValueError(f"{annotations} has no picture with an object, and data.keep_empty leaves out the others")
     return index
 
 

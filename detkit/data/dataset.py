@@ -21,16 +21,17 @@ from detkit.data.transforms import Transform
 from detkit.types import Meta, Target
 
 Sample = tuple[Tensor, Target, Meta]
-Key = tuple[int, int]  # epoch, number of the picture
+Key = tuple[int, int, int]  # epoch, number of the picture, number of its batch
 
 # Thinner than this after a crop, an object shows nothing to learn from.
 MIN_SIDE = 1.0
 
 
 class DetectionDataset(Dataset[Sample]):
-    """`dataset[epoch, i]` is picture i as that epoch shows it: image (3, h, w), target and origin.
+    """`dataset[epoch, i, batch]` is picture i as that epoch shows it: image (3, h, w), target and origin.
 
-    `short_sides`: one is drawn for each picture and epoch; `long_side` caps the other, all in pixels.
+    `short_sides`: one is drawn for each batch of an epoch, as pictures of one size waste no padding; `long_side` caps
+    the other side, all in pixels.
     """
 
     def __init__(
@@ -49,16 +50,16 @@ class DetectionDataset(Dataset[Sample]):
         return len(self.index)
 
     def __getitem__(self, key: Key) -> Sample:
-        epoch, i = key
+        epoch, i, batch = key
         rng = np.random.default_rng((self.seed, epoch, i))
         size = int(self.index.heights[i]), int(self.index.widths[i])
         picture = read_picture(self.index.path(i), size)
         where = f"{self.index.annotations}, picture {self.index.file_name(i)}"
         target = check_target(self.index.target(i), len(self.index.classes), *size, where)
-        short_side = self.short_sides[rng.integers(len(self.short_sides))]
+        drawn = np.random.default_rng((self.seed, epoch, batch, len(self.index))).integers(len(self.short_sides))
         if self.transform is not None:
             picture, target = _augment(self.transform, picture, target, int(rng.integers(2**31)))
-        image = resize_picture(picture, short_side, self.long_side, self.resize_kind)
+        image = resize_picture(picture, self.short_sides[drawn], self.long_side, self.resize_kind)
         target = _resize_target(target, picture.shape[:2], (image.shape[1], image.shape[2]))
         return image, target, self._meta(i)
 

@@ -77,7 +77,8 @@ class EpochLoader:
 
         Raises ValueError where a picture or its annotation is wrong, RuntimeError when a worker dies.
         """
-        keys = [[(epoch, i) for i in batch] for batch in self.batches(epoch)[start:]]
+        listed = list(enumerate(self.batches(epoch)))[start:]
+        keys = [[(epoch, i, number) for i in batch] for number, batch in listed]
         loader = DataLoader(
             _Guarded(self.dataset),
             batch_sampler=keys,

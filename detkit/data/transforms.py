@@ -4,6 +4,7 @@ N boxes, M ignore regions. Boxes are (x1, y1, x2, y2) in pixels, inside the pict
 """
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,9 @@ def build_transform(flip: float, vertical_flip: float, colour: float, crop: floa
         (colour, lambda p: A.ColorJitter((0.75, 1.25), (0.75, 1.25), (0.75, 1.25), (-0.03, 0.03), p=p)),
     )
     chosen = [make(probability) for probability, make in steps if probability > 0]
-    return Transform(A.Compose(chosen, bbox_params=A.BboxParams(format="pascal_voc")))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Got processor for bboxes")  # colour alone moves no boxes, and that is fine
+        return Transform(A.Compose(chosen, bbox_params=A.BboxParams(format="pascal_voc")))
 
 
 def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

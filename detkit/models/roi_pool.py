@@ -103,7 +103,7 @@ class _RoIGeometry:
             cells, weights = self._of(everyone, sampling_ratio, sampling_ratio)
             sizes = torch.full((count * bins * bins,), cells.shape[-1])
             return cells.reshape(-1), weights.reshape(-1), sizes
-        samples = self.bin.ceil().clamp(min=1).long()
+        samples = self.bin.ceil().clamp(min=0).long()  # an empty RoI has no samples, and its bins are 0
         return self._adaptive(samples)
 
     def _adaptive(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,7 +113,7 @@ class _RoIGeometry:
         start = sizes.cumsum(0) - sizes
         cells = torch.empty(int(sizes.sum()), dtype=torch.int64)
         weights = torch.empty(len(cells), dtype=self.low.dtype)
-        for pair in torch.unique(samples, dim=0):
+        for pair in torch.unique(samples[samples.prod(dim=1) > 0], dim=0):
             chosen = torch.where((samples == pair).all(dim=1))[0]
             part_cells, part_weights = self._of(chosen, int(pair[0]), int(pair[1]))
             place = start.view(count, bins * bins)[chosen].flatten()[:, None] + torch.arange(part_cells.shape[-1])
