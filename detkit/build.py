@@ -188,6 +188,7 @@ def build_train_loader(config: Config, data: TrainingData, device: torch.device)
         workers=options.workers,
         group_by_aspect=options.group_by_aspect,
         drop_last=True,
+        skip_unreadable=options.on_bad == "drop",
         pin_memory=device.type == "cuda",
     )
 

@@ -37,7 +37,7 @@ class Detector:
         model: FasterRCNN,
         config: Config,
         classes: Sequence[str],
-        category_ids: Sequence[int],
+        category_ids: Sequence[int | None],
         device: torch.device,
         precision: str,
     ) -> None:

@@ -13,6 +13,8 @@ State = dict[str, Tensor]
 
 # A file that fits fewer of the tensors than this is another architecture's.
 NEEDED_SHARE = 0.95
+# What the readers of zip and pickle raise when the bytes are not what they expect.
+DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError)
 CLASS_LAYERS = ("roi_head.box_head.scores.", "roi_head.box_head.deltas.")
 
 
@@ -55,7 +57,7 @@ def read_state(path: str | Path) -> State:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path}: not a file of plain weights, and nothing else is read: {_first(error)}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path}: cannot be read as weights (truncated or damaged?): {_first(error)}") from None
     for key in ("ema", "model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -107,12 +109,12 @@ def torchvision_state(name: str) -> State:
             f"torchvision has no ImageNet weights for {name}; set model.backbone.weights to a path"
         ) from None
     try:
-        return weights.get_state_dict(progress=False, check_hash=True)
-    except OSError as error:  # urllib's errors are OSErrors
+        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (pickle.UnpicklingError, *DAMAGED) as error:  # urllib's errors are OSErrors
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise ValueError(
-            f"model.backbone.weights=imagenet: cannot download {weights.url} ({error}). Put that file into {folder}, "
-            "or set model.backbone.weights to a path, or to none to start from random weights"
+            f"model.backbone.weights=imagenet: cannot get {weights.url} ({_first(error)}). Put that file into "
+            f"{folder}, or set model.backbone.weights to a path, or to none to start from random weights"
         ) from None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_run import TinyLoader, assert_same_run, build_trainer, evaluate, rows
+from tests.tiny_run import TinyLoader, assert_same_run, build_trainer, evaluate, rows
 from torch import nn
 
 import detkit.files

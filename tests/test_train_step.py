@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import TinyLoader, TinyNet, assert_same, build_trainer, rows
+from tests.tiny_run import TinyLoader, TinyNet, assert_same, build_trainer, rows
 from torch import Tensor, nn
 
 from detkit.engine.checkpoint import load_checkpoint

@@ -81,7 +81,10 @@ def run_training(config: Config, resume: bool, console: Console) -> tuple[TrainR
         highlight=False,
         soft_wrap=True,
     )
-    return trainer.run(), folder
+    result = trainer.run()
+    if loader.skipped:
+        console.print(f"{len(loader.skipped)} pictures could not be read and were left out: {', '.join(loader.skipped)}")
+    return result, folder
 
 
 def _print_data(data: TrainingData, console: Console) -> None:

@@ -147,7 +147,8 @@ def _interpolate(low: Tensor, size: Tensor, bins: int, samples: int, cells: Tens
     right = torch.minimum(left + 1, last)
     weights = torch.stack((1 - fraction, fraction), dim=-1) * (inside[..., None] / samples)
     index = torch.stack((left, right), dim=-1).long()
-    return index.view(len(low), bins, -1), weights.view(len(low), bins, -1)
+    shape = len(low), bins, 2 * samples
+    return index.view(shape), weights.view(shape)
 
 
 class _WeightedBags(torch.autograd.Function):
