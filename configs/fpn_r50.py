@@ -23,7 +23,7 @@ config = Config(
     ),
     data=DataConfig(root="shapes", train_scales=(0.6, 0.8)),
     train=TrainConfig(
-        epochs=18,
+        epochs=16,
         batch_size=8,
         optimizer="adamw",
         lr=1.4e-3,
@@ -33,7 +33,7 @@ config = Config(
         warmup_factor=0.01,
         clip_norm=1.0,
         ema_decay=0.99,
-        eval_every=9,
-        save_every=3,
+        eval_every=8,
+        save_every=4,
     ),
 )
