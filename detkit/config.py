@@ -161,8 +161,9 @@ class DataConfig(Section):
 class TrainConfig(Section):
     """The run. `lr` is for 16 pictures a step and scaled to the actual number; `milestones` are fractions of the run.
 
-    `iterations` (optimizer steps) wins over `epochs`; `eval_every` and `save_every` (last.pth) are epochs. `ema_decay` 0 is off, `clip_norm` 0 is off,
-    `checkpoint_minutes` 0 is off. `precision` auto: bfloat16 where the processor has it, else float32.
+    `iterations` (optimizer steps) wins over `epochs`; `eval_every` and `save_every` (for last.pth) count epochs.
+    `ema_decay` 0 is off, `clip_norm` 0 is off, `checkpoint_minutes` 0 is off.
+    `precision` auto: bfloat16 where the processor has it, else float32.
     """
 
     epochs: PositiveInt = 12

@@ -30,6 +30,8 @@ TINY = (
     "train.batch_size=4",
     "train.iterations=6",
     "train.log_every=1",
+    "train.eval_every=1",
+    "train.save_every=1",
 )
 
 

@@ -23,7 +23,7 @@ def test_a_run_folder_explains_itself(trained: Path) -> None:
     assert {"best.pth", "last.pth", "metrics.jsonl", "config.json", "classes.json", "environment.json"} <= names
     assert json.loads((trained / "classes.json").read_text())[0] == "circle"
     assert json.loads((trained / "config.json").read_text())["model"]["backbone"]["name"] == "resnet18"
-    assert len(list(trained.glob("sheet_*.jpg"))) == 2  # three steps are an epoch, six the run
+    assert len(list(trained.glob("sheet_*.jpg"))) == 2  # four steps are an epoch, six the run
 
 
 def test_metrics_carry_losses_and_cocos_names(trained: Path) -> None:
@@ -33,7 +33,7 @@ def test_metrics_carry_losses_and_cocos_names(trained: Path) -> None:
     parts = ("loss_objectness", "loss_rpn_box", "loss_class", "loss_box")
     assert training[0]["loss"] == pytest.approx(sum(training[0][part] for part in parts))
     evaluation = [row for row in rows if "AP" in row]
-    assert [row["step"] for row in evaluation] == [3, 6]
+    assert [row["step"] for row in evaluation] == [4, 6]
     assert set(COCO_METRICS) <= set(evaluation[0])
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tiny_run import TinyLoader, assert_same_run, build_trainer, evaluate, rows
 from torch import nn
 
 import detkit.files
@@ -18,6 +17,7 @@ from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.log import read_rows
 from detkit.engine.signals import Stopped
 from detkit.types import Batch
+from tests.tiny_run import TinyLoader, assert_same_run, build_trainer, evaluate, rows
 
 STEPS = 9  # three epochs of 2 + 2 + 1 batches
 

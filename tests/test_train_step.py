@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.tiny_run import TinyLoader, TinyNet, assert_same, build_trainer, rows
 from torch import Tensor, nn
 
 from detkit.engine.checkpoint import load_checkpoint
@@ -14,6 +13,7 @@ from detkit.engine.log import MetricsLog, read_rows
 from detkit.engine.seeding import step_seed
 from detkit.engine.step import Stepper
 from detkit.types import Batch, Target
+from tests.tiny_run import TinyLoader, TinyNet, assert_same, build_trainer, rows
 
 
 def test_rows_are_the_means_of_their_steps(tmp_path: Path) -> None:

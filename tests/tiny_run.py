@@ -141,7 +141,6 @@ def assert_same_run(folder: Path, reference: Path) -> None:
 
 
 def main(folder: str, seconds: str = "0", workers: str = "0") -> int:
-    torch.set_num_threads(1)
     loader = TinyLoader(int(workers), float(seconds))
     try:
         result: TrainResult = build_trainer(Path(folder), loader).run()

@@ -83,7 +83,9 @@ def run_training(config: Config, resume: bool, console: Console) -> tuple[TrainR
     )
     result = trainer.run()
     if loader.skipped:
-        console.print(f"{len(loader.skipped)} pictures could not be read and were left out: {', '.join(loader.skipped)}")
+        console.print(
+            f"{len(loader.skipped)} pictures could not be read and were left out: {', '.join(loader.skipped)}"
+        )
     return result, folder
 
 
