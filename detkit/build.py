@@ -7,12 +7,14 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from detkit.backbones import BACKBONES
-from detkit.config import BackboneConfig, Config, DataConfig, ModelConfig, RoIHeadConfig, RPNConfig
+from detkit.config import BackboneConfig, Config, DataConfig, ModelConfig, RoIHeadConfig, RPNConfig, TrainConfig
 from detkit.data.coco import CocoIndex, load_coco
 from detkit.data.dataset import DetectionDataset
-from detkit.data.layout import Split, find_layout
+from detkit.data.layout import Split, find_split
 from detkit.data.loader import EpochLoader
 from detkit.data.resize import median_short_side
 from detkit.data.shapes import ensure_shapes
@@ -139,7 +141,9 @@ def build_data(config: DataConfig) -> TrainingData:
     `root="shapes"` draws that set into data/shapes first, unless it is there. Raises ValueError that lists what is
     wrong.
     """
-    train, val = _splits(config)
+    root = _root(config)
+    train = find_split(root, "train", config.train_annotations, config.train_images)
+    val = find_split(root, "val", config.val_annotations, config.val_images)
     index = load_coco(
         train.annotations,
         train.images,
@@ -148,6 +152,9 @@ def build_data(config: DataConfig) -> TrainingData:
         limit=config.limit,
         keep_empty=config.keep_empty,
     )
+    absent = [name for name, number in zip(index.classes, index.category_ids, strict=True) if number is None]
+    if absent:
+        raise ValueError(f"data.classes: {train.annotations} has no category {', '.join(map(repr, absent))}")
     short_side = config.short_side
     if short_side == "auto":
         short_side = median_short_side(index.heights, index.widths)
@@ -156,18 +163,11 @@ def build_data(config: DataConfig) -> TrainingData:
 
 def build_val_data(config: DataConfig, classes: Sequence[str]) -> CocoIndex:
     """The validation split alone, for a detector of the given classes."""
-    return _load_val(config, _splits(config)[1], classes)
+    return _load_val(config, find_split(_root(config), "val", config.val_annotations, config.val_images), classes)
 
 
-def _splits(config: DataConfig) -> tuple[Split, Split]:
-    root = ensure_shapes(Path("data/shapes")) if config.root == "shapes" else Path(config.root)
-    return find_layout(
-        root,
-        train_annotations=config.train_annotations,
-        train_images=config.train_images,
-        val_annotations=config.val_annotations,
-        val_images=config.val_images,
-    )
+def _root(config: DataConfig) -> Path:
+    return ensure_shapes(Path("data/shapes")) if config.root == "shapes" else Path(config.root).expanduser()
 
 
 def _load_val(config: DataConfig, split: Split, classes: Sequence[str]) -> CocoIndex:
@@ -212,19 +212,7 @@ def build_trainer(
     options = config.train
     device = model.pixel_mean.device
     steps = total_steps(loader.steps_per_epoch, options.accumulate, options.epochs, options.iterations)
-    lr = scaled_lr(options.lr, options.batch_size, options.accumulate)
-    optimizer = build_optimizer(
-        model, options.optimizer, lr, options.weight_decay, options.momentum, options.backbone_lr_factor
-    )
-    scheduler = build_scheduler(
-        optimizer,
-        options.schedule,
-        steps,
-        options.warmup_steps,
-        options.warmup_factor,
-        options.milestones,
-        options.gamma,
-    )
+    optimizer, scheduler = _optimizer_and_schedule(options, model, steps)
     return Trainer(
         model=model,
         loader=loader,
@@ -246,6 +234,27 @@ def build_trainer(
         log_every=options.log_every,
         resume=resume,
     )
+
+
+def _optimizer_and_schedule(options: TrainConfig, model: FasterRCNN, steps: int) -> tuple[Optimizer, LRScheduler]:
+    optimizer = build_optimizer(
+        model,
+        options.optimizer,
+        scaled_lr(options.lr, options.batch_size, options.accumulate),
+        options.weight_decay,
+        options.momentum,
+        options.backbone_lr_factor,
+    )
+    scheduler = build_scheduler(
+        optimizer,
+        options.schedule,
+        steps,
+        options.warmup_steps,
+        options.warmup_factor,
+        options.milestones,
+        options.gamma,
+    )
+    return optimizer, scheduler
 
 
 def choose_device(name: str) -> torch.device:

@@ -142,7 +142,7 @@ class DataConfig(Section):
     train_images: Name = None
     val_annotations: Name = None
     val_images: Name = None
-    classes: tuple[str, ...] | None = None
+    classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     workers: Count = 2
     limit: PositiveInt | None = None
     on_bad: Literal["stop", "drop"] = "stop"
@@ -157,12 +157,19 @@ class DataConfig(Section):
     crop: Fraction = 0.0
     group_by_aspect: bool = True
 
+    @model_validator(mode="after")
+    def _unique_classes(self) -> "DataConfig":
+        if self.classes is not None and len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes must differ from each other, got {', '.join(self.classes)}")
+        return self
+
 
 class TrainConfig(Section):
     """The run. `lr` is for 16 pictures a step and scaled to the actual number; `milestones` are fractions of the run.
 
     `iterations` (optimizer steps) wins over `epochs`; `eval_every` and `save_every` (for last.pth) count epochs.
     `ema_decay` 0 is off, `clip_norm` 0 is off, `checkpoint_minutes` 0 is off.
+    `deterministic` refuses operators of torch that do not repeat to the bit.
     `precision` auto: bfloat16 where the processor has it, else float32.
     """
 
@@ -176,15 +183,16 @@ class TrainConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     backbone_lr_factor: Positive = 1.0
     schedule: Literal["multistep", "cosine", "onecycle"] = "multistep"
-    milestones: tuple[Fraction, ...] = (2 / 3, 11 / 12)
+    milestones: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (2 / 3, 11 / 12)
     gamma: Positive = 0.1
     warmup_steps: Count = 500
-    warmup_factor: Fraction = 0.001
+    warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.001
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: Count = 0
     output: Name = None
     device: str = "auto"
+    deterministic: bool = False
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     eval_every: PositiveInt = 1
     save_every: PositiveInt = 1
@@ -231,6 +239,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ValueError(f"{path}: {_explain(error)}") from None
     except SyntaxError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid Python: {error.msg}") from None
+    except Exception as error:  # the file is a program of the user's: anything can go wrong in it
+        raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
     if not isinstance(config, Config):
         raise ValueError(f"{path}: expected a config file that ends in `config = Config(...)`, found none")
     return config.replace(parse_overrides(overrides))

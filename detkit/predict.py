@@ -56,6 +56,10 @@ class Detector:
         """
         state = load_checkpoint(path)
         config = config_from_dict(state["config"]).replace(parse_overrides(overrides))
+        if config.data.short_side == "auto":
+            raise ValueError("data.short_side=auto is for training; give a number of pixels")
+        if precision == "float16":
+            raise ValueError("--precision: expected auto, float32 or bfloat16, got float16")
         model = build_detector(config.model, len(state["classes"]), pretrained=False)
         try:
             model.load_state_dict(best_weights(state))

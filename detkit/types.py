@@ -5,11 +5,10 @@ N boxes of a picture, M ignore regions, P proposals, K classes. All boxes are (x
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
-from typing_extensions import NotRequired
 
 
 class Target(TypedDict):

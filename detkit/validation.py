@@ -13,8 +13,8 @@ from detkit.data.coco import CocoIndex
 from detkit.data.loader import EpochLoader
 from detkit.data.pictures import read_picture
 from detkit.evaluation.coco import Backend, Evaluation, check_ground_truth, detection_rows, evaluate_detections
-from detkit.evaluation.run import Predict, predict_all
-from detkit.types import Detection, Target
+from detkit.evaluation.run import Predict, predict_all, to_original
+from detkit.types import Detection, Meta, Target
 from detkit.visualize import contact_sheet, write_picture
 
 SHEET_PICTURES = 8
@@ -27,6 +27,7 @@ class Scored:
     evaluation: Evaluation
     rows: list[dict[str, Any]]  # COCO result format
     detections: dict[int, Detection]  # by the number of the picture in the index
+    index: CocoIndex
 
 
 def score(
@@ -43,12 +44,12 @@ def score(
     evaluation = evaluate_detections(ground_truth(index), rows, backend, index.image_ids.tolist())
     place = {int(image_id): number for number, image_id in enumerate(index.image_ids)}
     by_number = {place[image_id]: found for image_id, found in zip(image_ids, detections, strict=True)}
-    return Scored(evaluation, rows, by_number)
+    return Scored(evaluation, rows, by_number, index)
 
 
 def ground_truth(index: CocoIndex) -> Path | dict[str, Any]:
-    """The annotation file itself, so that the numbers are the official ones; its good rows where some were dropped."""
-    return index.as_coco() if index.dropped else index.annotations
+    """The annotation file itself, so that the numbers are the official ones; the rows in use where some are not."""
+    return index.as_coco() if index.dropped or index.partial else index.annotations
 
 
 class Validation:
@@ -68,23 +69,23 @@ class Validation:
         write_picture(self.folder / f"sheet_{step:07d}.jpg", sheet(index, scored.detections))
         return scored.evaluation.metrics
 
-    def check(self) -> float | None:
-        """AP of the ground truth itself, read, resized and scaled back as predictions are: 1.0 unless something broke.
 
-        None where there is nothing to score. Raises ValueError that says what is wrong.
-        """
-        index = self.loader.dataset.index
-        if all(index.is_empty(i) for i in range(len(index))):
-            return None
-        truths = [target for batch in self.loader.epoch(0) for target in batch.targets]
-        answers = iter(truths)
+def check_loader(loader: EpochLoader) -> float | None:
+    """AP of the ground truth itself, read, resized and scaled back as predictions are: 1.0 unless something broke.
 
-        def answer(images: list[Tensor]) -> list[Detection]:
-            return [_as_detection(next(answers)) for _ in images]
-
-        detections, metas = predict_all(answer, self.loader.epoch(0))
-        rows = detection_rows(detections, [meta["image_id"] for meta in metas], index.category_ids)
-        return check_ground_truth(ground_truth(index), rows, image_ids=index.image_ids.tolist())
+    None where there is nothing to score. Raises ValueError that says what is wrong.
+    """
+    index = loader.dataset.index
+    if all(index.is_empty(i) for i in range(len(index))):
+        return None
+    detections: list[Detection] = []
+    metas: list[Meta] = []
+    for batch in loader.epoch(0):
+        for image, target, meta in zip(batch.images, batch.targets, batch.metas, strict=True):
+            detections.append(to_original(_as_detection(target), (image.shape[-2], image.shape[-1]), meta))
+        metas.extend(batch.metas)
+    rows = detection_rows(detections, [meta["image_id"] for meta in metas], index.category_ids)
+    return check_ground_truth(ground_truth(index), rows, image_ids=index.image_ids.tolist())
 
 
 def sheet(index: CocoIndex, detections: dict[int, Detection], score_threshold: float = 0.3) -> Any:

@@ -50,7 +50,7 @@ def read_state(path: str | Path) -> State:
 
     Raises ValueError when there is no such file, or it holds no weights, or objects other than plain data.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise ValueError(f"no weights file {path}: give the path of a .pth file")
     try:
@@ -131,27 +131,28 @@ def load_detector_weights(
     renewed: list[str] = []
     if list(old) != list(new):
         for name in [name for name in state if name.startswith(CLASS_LAYERS) and name in own]:
-            if state[name].shape[0] == 4 and state[name].shape == own[name].shape:
+            scores = ".scores." in name
+            if not scores and len(state[name]) == len(own[name]) == 4 and max(len(old), len(new)) > 1:
                 continue  # class-agnostic deltas
-            state[name] = _keep_shared_rows(own[name], state[name], old, new)
+            state[name] = _keep_shared_rows(own[name], state[name], old, new, 1 if scores else 4)
             renewed.append(name)
     report = load_weights(model, state)
     report.renewed = renewed
     return report.require("model.weights")
 
 
-def _keep_shared_rows(fresh: Tensor, stored: Tensor, old: Sequence[str], new: Sequence[str]) -> Tensor:
+def _keep_shared_rows(fresh: Tensor, stored: Tensor, old: Sequence[str], new: Sequence[str], per_class: int) -> Tensor:
     """Rows of the classes in both, from the stored tensor; the rest fresh. Scores have a last row for background."""
-    has_background = len(fresh) == len(new) + 1 and len(stored) == len(old) + 1
-    per_class = 1 if has_background else 4
-    if fresh.shape[1:] != stored.shape[1:] or len(stored) < per_class * len(old):
+    background = 1 if per_class == 1 else 0
+    fits = len(fresh) == per_class * len(new) + background and len(stored) == per_class * len(old) + background
+    if not fits or fresh.shape[1:] != stored.shape[1:]:
         return fresh
     merged = fresh.clone()
     for label, name in enumerate(new):
         if name in old:
             before = list(old).index(name)
             merged[label * per_class : (label + 1) * per_class] = stored[before * per_class : (before + 1) * per_class]
-    if has_background:
+    if background:
         merged[-1] = stored[-1]
     return merged
 

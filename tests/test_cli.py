@@ -94,9 +94,11 @@ def test_demo_draws_and_writes_predictions(trained: Path, shapes: Path, tmp_path
     done = command("demo", trained / "last.pth", pattern, shapes / "train2017", "--output", out, "--score", "0.01")
     assert done.status == 0, done.err
     predictions = json.loads((out / "predictions.json").read_text())
-    assert len(predictions["images"]) == 3 + 16
+    images = json.loads((out / "images.json").read_text())
+    assert [image["id"] for image in images] == list(range(1, 3 + 16 + 1))
     assert len(list(out.glob("*.png"))) == 3 + 16  # the names of both folders repeat, and none is lost
-    for row in predictions["annotations"]:
+    assert predictions
+    for row in predictions:
         assert set(row) == {"image_id", "category_id", "bbox", "score"}
         assert row["score"] >= 0.01
     again = command("demo", trained / "last.pth", pattern, "--output", out)
@@ -184,3 +186,62 @@ def test_debug_shows_the_traceback(command: Command, monkeypatch: pytest.MonkeyP
 
     with pytest.raises(ValueError, match="no_such_config"):
         main()
+
+
+def test_resume_never_takes_over_a_foreign_folder(shapes: Path, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    done = command("train", *TINY, f"data.root={shapes}", f"train.output={tmp_path}", "--resume")
+    assert done.status == 2 and "thesis.txt" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_failed_start_leaves_no_run_folder(shapes: Path, tmp_path: Path, command: Command) -> None:
+    arguments = (*TINY, f"data.root={shapes}", f"train.output={tmp_path / 'run'}", "model.backbone.name=resnet51")
+    assert command("train", *arguments).status == 2
+    assert not (tmp_path / "run").exists()
+
+
+def test_eval_needs_the_validation_split_only(trained: Path, shapes: Path, tmp_path: Path, command: Command) -> None:
+    root = tmp_path / "val-only"
+    shutil.copytree(shapes, root)
+    shutil.rmtree(root / "train2017")
+    (root / "annotations/instances_train2017.json").unlink()
+    done = command("eval", trained / "best.pth", f"data.root={root}")
+    assert done.status == 0, done.err
+    assert "8 pictures" in done.out
+
+
+def test_a_broken_row_beyond_the_limit_does_not_matter(shapes: Path, tmp_path: Path, command: Command) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(shapes, root)
+    file = root / "annotations/instances_val2017.json"
+    content = json.loads(file.read_text())
+    last = content["images"][-1]["id"]
+    bad = {"id": 10_000, "image_id": last, "category_id": 1, "bbox": [1, 1, -5, 5], "area": 1, "iscrowd": 0}
+    content["annotations"].append(bad)
+    file.write_text(json.dumps(content))
+    arguments = (*TINY, f"data.root={root}", f"train.output={tmp_path / 'run'}", "train.iterations=1")
+    done = command("train", *arguments)
+    assert done.status == 2 and "10000" in done.err and "instances_val2017.json" in done.err
+    assert command("train", *arguments, "data.limit=4").status == 0
+    assert command("train", *arguments, "data.on_bad=drop").status == 0
+
+
+def test_the_demo_leaves_its_own_drawings_alone(trained: Path, shapes: Path, tmp_path: Path, command: Command) -> None:
+    pictures = tmp_path / "pictures"
+    shutil.copytree(shapes / "val2017", pictures)
+    out = pictures / "drawn"
+    shutil.copytree(shapes / "val2017", out / "older")
+    done = command("demo", trained / "last.pth", pictures, "--output", out)
+    assert done.status == 0, done.err
+    assert len(json.loads((out / "images.json").read_text())) == 8
+
+
+def test_deterministic_algorithms_on_request(shapes: Path, tmp_path: Path, command: Command) -> None:
+    arguments = (*TINY, f"data.root={shapes}", f"train.output={tmp_path / 'run'}", "train.iterations=1")
+    try:
+        done = command("train", *arguments, "train.deterministic=true")
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert done.status == 0, done.err

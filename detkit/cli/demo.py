@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from detkit.cli.errors import Debug, run_command
@@ -22,7 +23,7 @@ from detkit.visualize import draw_detections, write_picture
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_0-9]+)+=")
-PREDICTIONS = "predictions.json"
+PREDICTIONS, IMAGES = "predictions.json", "images.json"
 
 
 def demo(
@@ -31,15 +32,15 @@ def demo(
         list[str],
         typer.Argument(help="Pictures, folders, patterns such as 'a/*.jpg'; and section.key=value overrides."),
     ],
-    output: Annotated[Path, typer.Option(help="Folder for the drawn pictures and predictions.json.")] = Path("out"),
+    output: Annotated[Path, typer.Option(help="Folder for the drawn pictures and the detections.")] = Path("out"),
     score: Annotated[float, typer.Option(min=0, max=1, help="Draw and write detections from this score on.")] = 0.5,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
     debug: Debug = False,
 ) -> None:
-    """Detect on pictures: draws boxes, writes predictions.json in COCO's result format."""
+    """Detect on pictures: draws boxes, writes predictions.json (COCO's result format) and images.json."""
     overrides = [text for text in pictures if OVERRIDE.match(text) and not Path(text).exists()]
-    files = find_pictures([text for text in pictures if text not in overrides])
+    files = find_pictures([text for text in pictures if text not in overrides], output)
     targets = _targets(files, output)
     detector = Detector.load(checkpoint, device, precision, overrides)
     images, rows, counts = [], [], Counter[str]()
@@ -51,6 +52,7 @@ def demo(
                 picture = read_picture(file)
             except ValueError as error:
                 bad.append(str(error))
+                progress.advance(task)
                 continue
             (detection,) = detector([picture])
             detection = above(detection, score)
@@ -61,7 +63,7 @@ def demo(
             progress.advance(task)
     _write_and_print(output, images, rows, counts)
     if bad:
-        raise ValueError(f"{len(bad)} of {len(files)} files are no pictures, the others are done: {'; '.join(bad)}")
+        raise ValueError(f"{len(bad)} of {len(files)} pictures could not be read: {'; '.join(bad)}")
 
 
 def above(detection: Detection, score: float) -> Detection:
@@ -74,14 +76,17 @@ def above(detection: Detection, score: float) -> Detection:
     }
 
 
-def find_pictures(sources: Sequence[str]) -> list[Path]:
+def find_pictures(sources: Sequence[str], output: Path) -> list[Path]:
     """The picture files that files, folders (with all below) and patterns name, each once.
 
+    What lies in the folder `output`, drawn by an earlier call, is left out unless it is named itself.
     Raises ValueError for a source without any.
     """
     found: dict[Path, None] = {}
     for source in sources:
-        files = list(_expand(source))
+        files = [
+            file for file in _expand(source) if str(file) == source or output.resolve() not in file.resolve().parents
+        ]
         if not files:
             raise ValueError(
                 f"no picture {source!r}: expected a file, a folder or a pattern of {', '.join(sorted(SUFFIXES))}"
@@ -108,11 +113,11 @@ def _targets(files: Sequence[Path], output: Path) -> list[Path]:
     for file in files:
         suffix = file.suffix.lower() if file.suffix.lower() in (".jpg", ".jpeg", ".png") else ".png"
         name, number = f"{file.stem}{suffix}", 2
-        while name in taken:
+        while name.lower() in taken:  # some file systems do not tell A.jpg from a.jpg
             name, number = f"{file.stem}-{number}{suffix}", number + 1
-        taken.add(name)
+        taken.add(name.lower())
         targets.append(output / name)
-    existing = [target for target in (*targets, output / PREDICTIONS) if target.exists()]
+    existing = [target for target in (*targets, output / PREDICTIONS, output / IMAGES) if target.exists()]
     if existing:
         raise ValueError(f"{existing[0]} exists already and is not overwritten: choose another --output folder")
     return targets
@@ -122,10 +127,11 @@ def _write_and_print(
     output: Path, images: list[dict[str, Any]], rows: list[dict[str, Any]], counts: Counter[str]
 ) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    write_json(output / PREDICTIONS, {"images": images, "annotations": rows})
-    table = Table("class", "found", title=f"{len(images)} pictures in {output}")
+    write_json(output / PREDICTIONS, rows)
+    write_json(output / IMAGES, images)
+    table = Table("class", "found", title=escape(f"{len(images)} pictures in {output}"))
     for name, count in counts.most_common():
-        table.add_row(name, str(count))
+        table.add_row(escape(name), str(count))
     Console().print(table)
 
 

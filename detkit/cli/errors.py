@@ -28,13 +28,11 @@ def run_app(app: typer.Typer) -> None:
         sys.exit(stopped.exit_status)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)  # the reader of our output, such as `head`, has seen enough
     except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         if debug:
             raise
         _print_error(error)
-        sys.exit(2 if isinstance(error, ValueError) else 1)
+        sys.exit(2 if isinstance(error, ValueError) or _is_users(error) else 1)
 
 
 def run_command(command: Callable[..., Any]) -> None:
@@ -42,6 +40,13 @@ def run_command(command: Callable[..., Any]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     run_app(app)
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether a file or folder that the user named cannot be what it is asked to be."""
+    return isinstance(
+        error, (PermissionError, NotADirectoryError, IsADirectoryError, FileNotFoundError, FileExistsError)
+    )
 
 
 def _print_error(error: Exception) -> None:

@@ -36,6 +36,8 @@ def evaluate(
     if backend not in ("hotcoco", "pycocotools"):
         raise ValueError(f"--backend: expected hotcoco or pycocotools, got {backend!r}")
     _refuse_existing(json_file, predictions)
+    if json_file is not None and json_file == predictions:
+        raise ValueError("--json and --predictions name the same file")
     detector = Detector.load(checkpoint, device, precision, overrides or [])
     scored = score_checkpoint(detector, backend, batch_size)  # type: ignore[arg-type]
     if predictions is not None:
@@ -45,6 +47,7 @@ def evaluate(
         typer.echo(json.dumps(report, indent=2))
         return
     console = Console()
+    _say_what(scored, console)
     console.print(metrics_table(scored.evaluation.metrics))
     console.print(class_table(scored.evaluation.classes))
     if json_file is not None:
@@ -60,6 +63,11 @@ def score_checkpoint(detector: Detector, backend: Backend, batch_size: int) -> S
     with show_progress(len(index), "evaluating") as progress:
         task = progress.add_task("", total=len(index))
         return score(detector.predict, loader, backend, lambda count: progress.advance(task, count))
+
+
+def _say_what(scored: Scored, console: Console) -> None:
+    text = f"{len(scored.index)} pictures of {scored.index.images}, annotations {scored.index.annotations}"
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _report(scored: Scored) -> dict[str, Any]:

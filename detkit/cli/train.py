@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from detkit.build import (
@@ -22,17 +23,23 @@ from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.config import Config, load_config
 from detkit.engine.checkpoint import best_weights, config_differences, load_checkpoint, newest_checkpoint
 from detkit.engine.run import describe_run, new_run_folder
-from detkit.engine.seeding import seed_step
+from detkit.engine.schedule import scaled_lr
+from detkit.engine.seeding import seed_step, use_deterministic_algorithms
 from detkit.engine.train import TrainResult
 from detkit.evaluation.table import metrics_table
 from detkit.models.faster_rcnn import FasterRCNN
-from detkit.validation import Validation
+from detkit.validation import Validation, check_loader
 from detkit.weights import load_detector_weights
 
 # Reading every validation picture once more before training is worth its time on sets up to this size.
 SMALL_SET = 1000
 # What may differ between a run and its continuation without changing what it computes.
-HARMLESS = ("data.workers", "train.output", "train.checkpoint_minutes", "train.log_every", "data.root")
+HARMLESS = (
+    *("data.workers", "data.root", "data.train_annotations", "data.train_images", "data.val_annotations"),
+    *("data.val_images", "train.output", "train.checkpoint_minutes", "train.log_every"),
+)
+# What a run leaves in its folder before its first checkpoint.
+EARLY_FILES = ("metrics.jsonl", "config.json", "classes.json", "environment.json", "tensorboard")
 
 
 def train(
@@ -50,95 +57,114 @@ def train(
     if result.metrics:
         shown = {key: value for key, value in result.metrics.items() if key.startswith("A")}
         console.print(metrics_table(shown))
-    console.print(f"best AP {result.best or 0:.3f}: {folder / 'best.pth'}", highlight=False, soft_wrap=True)
+    if result.best is not None and result.best >= 0:
+        say(console, f"best AP {result.best:.3f}: {folder / 'best.pth'}")
+    else:
+        say(console, f"the validation split shows no objects, so nothing was scored: {folder / 'last.pth'}")
 
 
 def run_training(config: Config, resume: bool, console: Console) -> tuple[TrainResult, Path]:
     """Everything between a config and a trained detector. Returns the result and the run folder."""
     device = choose_device(config.train.device)
     precision, why = choose_precision(config.train.precision, device)
+    if config.train.deterministic:
+        use_deterministic_algorithms()
     data = build_data(config.data)
     config = config.replace({"data.short_side": data.short_side})
     _print_data(data, console)
-    seed_step(config.train.seed, -1)
-    model = build_detector(config.model, len(data.train.classes))
-    _start_from(config.model.weights, model, data.train.classes, console)
-    model.to(device)
+    state = _resumed_state(config, _fingerprint(data)) if resume else None
+    model = _build_model(config, data, state is None, console).to(device)
     loader = build_train_loader(config, data, device)
     val_loader = build_val_loader(config.data, data.val, data.short_side, config.train.batch_size)
-    folder, state = _run_folder(config, resume, _fingerprint(data))
-    validation = Validation(val_loader, device, precision, folder)
     if len(data.val) <= SMALL_SET:
-        validation.check()
+        check_loader(val_loader)
+    folder = _output(config) if resume else new_run_folder(_output(config))
+    validation = Validation(val_loader, device, precision, folder)
     trainer = build_trainer(config, model, loader, folder, _checkpoint_extra(config, data), validation, state)
     if state is None:
         describe_run(folder, config.model_dump(mode="json"), list(data.train.classes), sys.argv)
-    console.print(f"device {device}, {precision}: {why}" if precision != "float16" else f"device {device}, float16")
-    console.print(
-        f"{trainer.steps} steps of {config.train.batch_size * config.train.accumulate} pictures, "
-        f"lr {trainer.optimizer.param_groups[0]['initial_lr']:.3g} "
+    say(console, f"device {device}, {precision}: {why}")
+    say(
+        console,
+        f"{trainer.steps} steps of {config.train.batch_size * config.train.accumulate} pictures, lr "
+        f"{scaled_lr(config.train.lr, config.train.batch_size, config.train.accumulate):.3g} "
         f"({config.train.lr:.3g} for 16 pictures a step), run folder {folder}",
-        highlight=False,
-        soft_wrap=True,
     )
     result = trainer.run()
     if loader.skipped:
-        console.print(
-            f"{len(loader.skipped)} pictures could not be read and were left out: {', '.join(loader.skipped)}"
-        )
+        say(console, f"{len(loader.skipped)} unreadable pictures were left out: {', '.join(loader.skipped)}")
     return result, folder
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is: a path may hold what looks like markup."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _build_model(config: Config, data: TrainingData, fresh: bool, console: Console) -> FasterRCNN:
+    """The detector with the weights that the config names; a resumed run brings its own and needs none of them."""
+    seed_step(config.train.seed, -1)
+    model = build_detector(config.model, len(data.train.classes), pretrained=fresh)
+    if fresh and config.model.weights is not None:
+        _start_from(config.model.weights, model, data.train.classes, console)
+    return model
 
 
 def _print_data(data: TrainingData, console: Console) -> None:
     for name, index in (("train", data.train), ("val", data.val)):
         boxes = int((~index.crowd).sum())
         notes = [f"{index.clipped} boxes clipped to the picture"] if index.clipped else []
-        notes += [f"{index.dropped} bad rows dropped"] if index.dropped else []
-        console.print(
+        notes += [f"{index.dropped} bad rows dropped, such as {index.dropped_rows[0]}"] if index.dropped else []
+        say(
+            console,
             f"{name}: {len(index)} pictures of {index.images}, {boxes} boxes of {index.annotations}"
             + "".join(f", {note}" for note in notes),
-            highlight=False,
-            soft_wrap=True,
         )
     classes = data.train.classes
     shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
-    console.print(f"{len(classes)} classes: {shown}; short side {data.short_side} px", highlight=False, markup=False)
+    say(console, f"{len(classes)} classes: {shown}; short side {data.short_side} px")
 
 
-def _start_from(path: str | None, model: FasterRCNN, classes: tuple[str, ...], console: Console) -> None:
-    if path is None:
-        return
-    stored = load_checkpoint(path)
+def _start_from(path: str, model: FasterRCNN, classes: tuple[str, ...], console: Console) -> None:
+    stored = load_checkpoint(Path(path).expanduser())
     report = load_detector_weights(model, best_weights(stored), stored["classes"], classes)
-    table = Table("tensors", "number", "such as", title=f"weights of {path}")
+    table = Table("tensors", "number", "such as", title=escape(f"weights of {path}"))
     for kind, number, names in report.rows():
         table.add_row(kind, str(number), names)
     console.print(table)
 
 
-def _run_folder(config: Config, resume: bool, fingerprint: str) -> tuple[Path, dict[str, Any] | None]:
-    """A new folder; with `resume` the one that was asked for, and its last checkpoint, if it has one yet."""
-    output = Path(config.train.output or f"runs/{config.name}")
-    if not resume:
-        return new_run_folder(output), None
+def _output(config: Config) -> Path:
+    return Path(config.train.output or f"runs/{config.name}").expanduser()
+
+
+def _resumed_state(config: Config, fingerprint: str) -> dict[str, Any] | None:
+    """The last checkpoint of the folder train.output; None when the run there has none yet, or is still to start.
+
+    Raises ValueError for a folder with other things in it, and for a checkpoint of other settings or data.
+    """
+    output = _output(config)
     found = newest_checkpoint(output) if output.is_dir() else None
     if found is None:
-        output.mkdir(parents=True, exist_ok=True)
-        return output, None
-    state = found[1]
-    changed = [
-        line
-        for line in config_differences(state["config"], config.model_dump(mode="json"))
-        if not line.startswith(HARMLESS)
-    ]
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            foreign = sorted(path.name for path in output.iterdir() if path.name not in EARLY_FILES)
+        except OSError as error:
+            raise ValueError(f"cannot write the run folder {output} ({error.strerror}); set train.output") from None
+        if foreign:
+            raise ValueError(f"{output} has no checkpoint to resume, but {foreign[0]}: give the folder of a run")
+        return None
+    path, state = found
+    now = config.model_dump(mode="json")
+    changed = [line for line in config_differences(state["config"], now) if not line.startswith(HARMLESS)]
     if state.get("data") != fingerprint:
         changed.append("the annotations of the data set")
     if changed:
         raise ValueError(
-            f"{found[0]} belongs to a run with other settings: {'; '.join(changed)}. "
+            f"{path} belongs to a run with other settings: {'; '.join(changed)}. "
             "Give the same ones, or start a new run without --resume"
         )
-    return output, state
+    return state
 
 
 def _fingerprint(data: TrainingData) -> str:

@@ -43,6 +43,7 @@ class CocoIndex:
     dropped: int = 0  # rows of the file left out as unusable; a picture counts once, whatever it shows
     dropped_rows: tuple[str, ...] = ()  # the first of them, with the reason
     clipped: int = 0  # boxes that overhang the picture
+    partial: bool = False  # only the first pictures of the file, by data.limit
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -162,6 +163,7 @@ def load_coco(
     if classes is None and not len(rows.boxes):
         raise ValueError(f"{annotations} has no usable annotation: there is nothing to learn from")
     index = _pack(annotations, images, categories, pictures, rows, faults)
+    index = replace(index, partial=bool(others))
     if not keep_empty:
         index = index.select(np.flatnonzero(np.array([not index.is_empty(i) for i in range(len(index))], bool)))
     if not len(index):

@@ -23,7 +23,7 @@ from detkit.types import Meta, Target
 Sample = tuple[Tensor, Target, Meta]
 Key = tuple[int, int, int]  # epoch, number of the picture, number of its batch
 
-# Thinner than this after a crop, an object shows nothing to learn from.
+# Thinner than this after augmentation, an object shows nothing to learn from.
 MIN_SIDE = 1.0
 
 
@@ -58,7 +58,10 @@ class DetectionDataset(Dataset[Sample]):
         target = check_target(self.index.target(i), len(self.index.classes), *size, where)
         drawn = np.random.default_rng((self.seed, epoch, batch, len(self.index))).integers(len(self.short_sides))
         if self.transform is not None:
-            picture, target = _augment(self.transform, picture, target, int(rng.integers(2**31)))
+            try:
+                picture, target = _augment(self.transform, picture, target, int(rng.integers(2**31)))
+            except ValueError as error:
+                raise ValueError(f"{where}: cannot be augmented: {error}") from None
         image = resize_picture(picture, self.short_sides[drawn], self.long_side, self.resize_kind)
         target = _resize_target(target, picture.shape[:2], (image.shape[1], image.shape[2]))
         return image, target, self._meta(i)

@@ -33,11 +33,12 @@ def find_layout(
     Paths that are given, absolute or relative to `root`, are taken; the others are found by looking. Raises ValueError
     when a part is missing or when several would do.
     """
-    train = _find_split(root, "train", train_annotations, train_images)
-    return train, _find_split(root, "val", val_annotations, val_images)
+    train = find_split(root, "train", train_annotations, train_images)
+    return train, find_split(root, "val", val_annotations, val_images)
 
 
-def _find_split(root: Path, name: str, annotations: str | Path | None, images: str | Path | None) -> Split:
+def find_split(root: Path, name: str, annotations: str | Path | None = None, images: str | Path | None = None) -> Split:
+    """One split, `train` or `val`, of the data set in `root`, as `find_layout` finds it."""
     if annotations is not None and images is not None:
         return Split(_explicit_file(root, name, annotations), _explicit_folder(root, name, images))
     if not root.is_dir():

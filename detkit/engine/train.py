@@ -169,6 +169,8 @@ class Trainer:
                 group = list(islice(batches, self.accumulate))
         except (Exception, Stopped):
             self._stop_if_asked()
+            if self._saved_step != self.step and self.step > 0:
+                self._save()  # the steps before a picture that cannot be read are good
             raise
         if not group:
             raise RuntimeError(

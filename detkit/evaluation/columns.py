@@ -104,8 +104,7 @@ def refuse_unknown(ids: Sequence[int] | NDArray[np.int64], known: Iterable[int],
 def read_json(path: Path) -> Any:
     """Content of a JSON file; ValueError, naming it, when it is missing or broken."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:

@@ -16,8 +16,8 @@ class Matcher:
     """Matches by intersection over union (Faster R-CNN, section 3.1.2).
 
     At least `positive_iou`: the object of the highest overlap; below `negative_iou`: background; between: ignored.
-    `keep_best` also gives each object the boxes that overlap it most, however little (anchors only).
-    A background box that lies by half or more in an ignore region is ignored.
+    `keep_best` also makes positive the boxes that overlap some object most, however little (anchors only); each then
+    stands for the object that it overlaps most. A box that lies by half or more in an ignore region is ignored.
     """
 
     def __init__(self, positive_iou: float, negative_iou: float, keep_best: bool) -> None:
