@@ -193,3 +193,19 @@ def test_killed_outright_it_resumes_to_the_same_bits(tmp_path: Path) -> None:
     build_trainer(tmp_path).run()
     build_trainer(tmp_path / "whole").run()
     assert_same_run(tmp_path, tmp_path / "whole")
+
+
+def test_a_picture_that_turns_bad_costs_no_step(tmp_path: Path) -> None:
+    class Damaged(TinyLoader):
+        def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
+            for number, batch in enumerate(super().epoch(epoch, start), start=start):
+                if (epoch, number) == (0, 4):
+                    raise ValueError("cannot read the picture 7.jpg")
+                yield batch
+
+    with pytest.raises(ValueError, match=r"7\.jpg"):
+        build_trainer(tmp_path, Damaged()).run()
+    assert load_checkpoint(tmp_path / "last.pth")["training"]["step"] == 2
+    build_trainer(tmp_path).run()
+    build_trainer(tmp_path / "whole").run()
+    assert_same_run(tmp_path, tmp_path / "whole")

@@ -167,9 +167,9 @@ class Trainer:
         try:
             with self._signals.immediate():
                 group = list(islice(batches, self.accumulate))
-        except (Exception, Stopped):
+        except (Exception, Stopped) as error:
             self._stop_if_asked()
-            if self._saved_step != self.step and self.step > 0:
+            if isinstance(error, ValueError) and self._saved_step != self.step and self.step > 0:
                 self._save()  # the steps before a picture that cannot be read are good
             raise
         if not group:
