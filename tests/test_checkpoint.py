@@ -96,7 +96,7 @@ def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not a detkit checkpoint"):
         load_checkpoint(tmp_path / "text.pth")
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="model.backbone.weights"):
+    with pytest.raises(ValueError, match=r"model\.backbone\.weights"):
         load_checkpoint(tmp_path / "other.pth")
     torch.save({**state(), "format": "detkit checkpoint", "version": 99}, tmp_path / "new.pth")
     with pytest.raises(ValueError, match="upgrade"):
