@@ -1,6 +1,6 @@
 """The only place where a config becomes objects."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -135,13 +135,13 @@ class TrainingData:
     short_side: int
 
 
-def build_data(config: DataConfig) -> TrainingData:
+def build_data(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> TrainingData:
     """Find, read and check the annotations of both splits. Validation categories are matched to training's by name.
 
-    `root="shapes"` draws that set into data/shapes first, unless it is there. Raises ValueError that lists what is
-    wrong.
+    `root="shapes"` draws that set into data/shapes first, unless it is there; `progress` then gets (pictures done, of
+    all). Raises ValueError that lists what is wrong.
     """
-    root = _root(config)
+    root = _root(config, progress)
     train = find_split(root, "train", config.train_annotations, config.train_images)
     val = find_split(root, "val", config.val_annotations, config.val_images)
     index = load_coco(
@@ -166,8 +166,10 @@ def build_val_data(config: DataConfig, classes: Sequence[str]) -> CocoIndex:
     return _load_val(config, find_split(_root(config), "val", config.val_annotations, config.val_images), classes)
 
 
-def _root(config: DataConfig) -> Path:
-    return ensure_shapes(Path("data/shapes")) if config.root == "shapes" else Path(config.root).expanduser()
+def _root(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> Path:
+    if config.root == "shapes":
+        return ensure_shapes(Path("data/shapes"), progress)
+    return Path(config.root).expanduser()
 
 
 def _load_val(config: DataConfig, split: Split, classes: Sequence[str]) -> CocoIndex:

@@ -100,8 +100,8 @@ def sheet(index: CocoIndex, detections: dict[int, Detection], score_threshold: f
     return contact_sheet(rows, index.classes, score_threshold, [index.file_name(i) for i in chosen])
 
 
-def show_progress(total: int, what: str) -> Progress:
-    """A bar over `total` pictures with the time that is left; add a task of that total to it."""
+def show_progress(what: str) -> Progress:
+    """A bar over pictures with the time that is left; add a task with their number to it."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, transient=True)
 

@@ -43,13 +43,13 @@ def test_four_road_signs_are_learned_by_heart(real_data: Path, tmp_path: Path, c
         f"data.val_annotations={file}",
         f"data.train_images={images}",
         f"data.val_images={images}",
-        "data.short_side=128",
+        "data.short_side=112",
         "data.train_scales=(1.0,)",
         "data.flip=0",
         "data.workers=0",
         "train.batch_size=4",
-        "train.iterations=70",
-        "train.lr=2e-3",
+        "train.iterations=76",
+        "train.lr=2.4e-3",
         "train.warmup_steps=10",
         "train.ema_decay=0",
         "train.eval_every=100",
@@ -58,7 +58,7 @@ def test_four_road_signs_are_learned_by_heart(real_data: Path, tmp_path: Path, c
     assert done.status == 0, done.err
     final = [row for row in metric_rows(tmp_path / "run") if "AP" in row][-1]
     assert final["AP"] >= 0.9, f"AP {final['AP']:.3f} on the pictures it was trained on"
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 90  # 43 s on 2 quiet cores
 
 
 @pytest.mark.slow

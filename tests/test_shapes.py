@@ -86,7 +86,7 @@ def test_enough_of_each_object_is_visible(shapes: Path) -> None:
 
 
 def test_two_at_once_draw_one_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detkit.data.shapes.draw_shapes", lambda root: draw_shapes(root, train=4, val=2))
+    monkeypatch.setattr("detkit.data.shapes.draw_shapes", lambda root, **_: draw_shapes(root, train=4, val=2))
     root = tmp_path / "data" / "shapes"
     with ThreadPoolExecutor(3) as pool:
         assert list(pool.map(ensure_shapes, [root] * 3)) == [root] * 3

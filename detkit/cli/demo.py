@@ -45,7 +45,7 @@ def demo(
     detector = Detector.load(checkpoint, device, precision, overrides)
     images, rows, counts = [], [], Counter[str]()
     bad: list[str] = []
-    with show_progress(len(files), "detecting") as progress:
+    with show_progress("detecting") as progress:
         task = progress.add_task("", total=len(files))
         for number, (file, target) in enumerate(zip(files, targets, strict=True), start=1):
             try:

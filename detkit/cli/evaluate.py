@@ -60,7 +60,7 @@ def score_checkpoint(detector: Detector, backend: Backend, batch_size: int) -> S
     data = detector.config.data
     index = build_val_data(data, detector.classes)
     loader = build_val_loader(data, index, detector.short_side, batch_size)
-    with show_progress(len(index), "evaluating") as progress:
+    with show_progress("evaluating") as progress:
         task = progress.add_task("", total=len(index))
         return score(detector.predict, loader, backend, lambda count: progress.advance(task, count))
 

@@ -28,7 +28,7 @@ from detkit.engine.seeding import seed_step, use_deterministic_algorithms
 from detkit.engine.train import TrainResult
 from detkit.evaluation.table import metrics_table
 from detkit.models.faster_rcnn import FasterRCNN
-from detkit.validation import Validation, check_loader
+from detkit.validation import Validation, check_loader, show_progress
 from detkit.weights import load_detector_weights
 
 # Reading every validation picture once more before training is worth its time on sets up to this size.
@@ -69,7 +69,9 @@ def run_training(config: Config, resume: bool, console: Console) -> tuple[TrainR
     precision, why = choose_precision(config.train.precision, device)
     if config.train.deterministic:
         use_deterministic_algorithms()
-    data = build_data(config.data)
+    with show_progress("drawing Shapes") as bar:
+        task = bar.add_task("", visible=False)
+        data = build_data(config.data, lambda done, total: bar.update(task, completed=done, total=total, visible=True))
     config = config.replace({"data.short_side": data.short_side})
     _print_data(data, console)
     state = _resumed_state(config, _fingerprint(data)) if resume else None

@@ -37,8 +37,10 @@ class _Object:
     needed: float  # the share of the area that must stay visible
 
 
-def ensure_shapes(root: Path) -> Path:
+def ensure_shapes(root: Path, progress: Callable[[int, int], None] | None = None) -> Path:
     """Draw Shapes into the folder `root` unless it is there; returns `root`. Safe for several processes at once.
+
+    `progress` gets (pictures done, of all).
 
     Raises ValueError when `root` holds something else, or only a part of Shapes, or cannot be written.
     """
@@ -49,7 +51,7 @@ def ensure_shapes(root: Path) -> Path:
         root.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as temporary:
             drawn = Path(temporary) / root.name
-            draw_shapes(drawn)
+            draw_shapes(drawn, progress=progress)
             _move(drawn, root)
     except OSError as error:
         raise ValueError(f"cannot draw the Shapes data set into {root}: {error}") from error
