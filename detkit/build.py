@@ -209,6 +209,7 @@ def build_trainer(
     checkpoint_extra: dict[str, Any],
     evaluate: Evaluate,
     resume: dict[str, Any] | None,
+    precision: Precision,
 ) -> Trainer:
     """The training loop with optimizer and schedule; the model is on its device already."""
     options = config.train
@@ -225,7 +226,7 @@ def build_trainer(
         checkpoint_extra=checkpoint_extra,
         seed=options.seed,
         device=device,
-        precision=choose_precision(options.precision, device)[0],
+        precision=precision,
         accumulate=options.accumulate,
         clip_norm=options.clip_norm,
         ema_decay=options.ema_decay,

@@ -14,7 +14,7 @@ from detkit.config import Config, config_from_dict, parse_overrides
 from detkit.data.pictures import read_picture
 from detkit.data.resize import resize_picture
 from detkit.engine.checkpoint import best_weights, load_checkpoint
-from detkit.evaluation.run import to_original
+from detkit.evaluation.run import predictor, to_original
 from detkit.models.faster_rcnn import FasterRCNN
 from detkit.norm import fold_norm
 from detkit.types import Detection
@@ -84,9 +84,7 @@ class Detector:
 
     def predict(self, images: list[Tensor]) -> list[Detection]:
         """Detections for resized pictures (3, h, w) in their pixels, as evaluation asks for."""
-        images = [image.to(self.device) for image in images]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            return self.model.predict(images)
+        return predictor(self.model, self.device, self.precision)(images)
 
     @property
     def short_side(self) -> int:

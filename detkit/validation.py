@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from torch import nn
 
 from detkit.data.coco import CocoIndex
 from detkit.data.loader import EpochLoader
 from detkit.data.pictures import read_picture
 from detkit.evaluation.coco import Backend, Evaluation, check_ground_truth, detection_rows, evaluate_detections
-from detkit.evaluation.run import Predict, predict_all, to_original
+from detkit.evaluation.run import Predict, predict_all, predictor, to_original
 from detkit.types import Detection, Meta, Target
 from detkit.visualize import contact_sheet, write_picture
 
@@ -59,12 +59,7 @@ class Validation:
         self.loader, self.device, self.precision, self.folder = loader, device, precision, folder
 
     def __call__(self, module: nn.Module, step: int) -> dict[str, float]:
-        def predict(images: list[Tensor]) -> list[Detection]:
-            moved = [image.to(self.device) for image in images]
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                return module.predict(moved)  # type: ignore[operator]
-
-        scored = score(predict, self.loader)
+        scored = score(predictor(module, self.device, self.precision), self.loader)
         index = self.loader.dataset.index
         write_picture(self.folder / f"sheet_{step:07d}.jpg", sheet(index, scored.detections))
         return scored.evaluation.metrics

@@ -245,3 +245,11 @@ def test_deterministic_algorithms_on_request(shapes: Path, tmp_path: Path, comma
     finally:
         torch.use_deterministic_algorithms(False)
     assert done.status == 0, done.err
+
+
+def test_resume_after_a_kill_in_the_first_checkpoint(shapes: Path, tmp_path: Path, command: Command) -> None:
+    (tmp_path / ".last.pth.tmp").write_bytes(b"half a checkpoint")
+    arguments = (*TINY, f"data.root={shapes}", f"train.output={tmp_path}", "train.iterations=1", "--resume")
+    done = command("train", *arguments)
+    assert done.status == 0, done.err
+    assert load_checkpoint(tmp_path / "last.pth")["training"]["step"] == 1

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from detkit.build import build_val_data, build_val_loader
 from detkit.cli.errors import Debug, Overrides, run_command
+from detkit.cli.output import say
 from detkit.evaluation.coco import Backend, write_predictions
 from detkit.evaluation.table import class_table, metrics_table
 from detkit.files import write_json
@@ -47,7 +48,8 @@ def evaluate(
         typer.echo(json.dumps(report, indent=2))
         return
     console = Console()
-    _say_what(scored, console)
+    index = scored.index
+    say(console, f"{len(index)} pictures of {index.images}, annotations {index.annotations}")
     console.print(metrics_table(scored.evaluation.metrics))
     console.print(class_table(scored.evaluation.classes))
     if json_file is not None:
@@ -63,11 +65,6 @@ def score_checkpoint(detector: Detector, backend: Backend, batch_size: int) -> S
     with show_progress("evaluating") as progress:
         task = progress.add_task("", total=len(index))
         return score(detector.predict, loader, backend, lambda count: progress.advance(task, count))
-
-
-def _say_what(scored: Scored, console: Console) -> None:
-    text = f"{len(scored.index)} pictures of {scored.index.images}, annotations {scored.index.annotations}"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _report(scored: Scored) -> dict[str, Any]:

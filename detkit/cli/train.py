@@ -20,6 +20,7 @@ from detkit.build import (
     choose_precision,
 )
 from detkit.cli.errors import Debug, Overrides, run_command
+from detkit.cli.output import say
 from detkit.config import Config, load_config
 from detkit.engine.checkpoint import best_weights, config_differences, load_checkpoint, newest_checkpoint
 from detkit.engine.run import describe_run, new_run_folder
@@ -82,7 +83,9 @@ def run_training(config: Config, resume: bool, console: Console) -> tuple[TrainR
         check_loader(val_loader)
     folder = _output(config) if resume else new_run_folder(_output(config))
     validation = Validation(val_loader, device, precision, folder)
-    trainer = build_trainer(config, model, loader, folder, _checkpoint_extra(config, data), validation, state)
+    trainer = build_trainer(
+        config, model, loader, folder, _checkpoint_extra(config, data), validation, state, precision
+    )
     if state is None:
         describe_run(folder, config.model_dump(mode="json"), list(data.train.classes), sys.argv)
     say(console, f"device {device}, {precision}: {why}")
@@ -96,11 +99,6 @@ def run_training(config: Config, resume: bool, console: Console) -> tuple[TrainR
     if loader.skipped:
         say(console, f"{len(loader.skipped)} unreadable pictures were left out: {', '.join(loader.skipped)}")
     return result, folder
-
-
-def say(console: Console, text: str) -> None:
-    """Print a line as it is: a path may hold what looks like markup."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _build_model(config: Config, data: TrainingData, fresh: bool, console: Console) -> FasterRCNN:
@@ -140,6 +138,11 @@ def _output(config: Config) -> Path:
     return Path(config.train.output or f"runs/{config.name}").expanduser()
 
 
+def _early(name: str) -> bool:
+    """Whether a run leaves such a file before its first checkpoint, or in the middle of writing it when killed."""
+    return name in EARLY_FILES or (name.startswith(".") and name.endswith(".tmp"))
+
+
 def _resumed_state(config: Config, fingerprint: str) -> dict[str, Any] | None:
     """The last checkpoint of the folder train.output; None when the run there has none yet, or is still to start.
 
@@ -150,7 +153,7 @@ def _resumed_state(config: Config, fingerprint: str) -> dict[str, Any] | None:
     if found is None:
         try:
             output.mkdir(parents=True, exist_ok=True)
-            foreign = sorted(path.name for path in output.iterdir() if path.name not in EARLY_FILES)
+            foreign = sorted(path.name for path in output.iterdir() if not _early(path.name))
         except OSError as error:
             raise ValueError(f"cannot write the run folder {output} ({error.strerror}); set train.output") from None
         if foreign:

@@ -3,12 +3,23 @@
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detkit.boxes import clip_and_scale_back
 from detkit.types import Batch, Detection, Meta
 
 Predict = Callable[[list[Tensor]], list[Detection]]
+
+
+def predictor(model: nn.Module, device: torch.device, precision: str) -> Predict:
+    """`model.predict` for pictures that lie on the CPU: copies them to `device`, computes in bfloat16 where asked."""
+
+    def predict(images: list[Tensor]) -> list[Detection]:
+        moved = [image.to(device) for image in images]
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            return model.predict(moved)  # type: ignore[operator]
+
+    return predict
 
 
 @torch.no_grad()
