@@ -1,6 +1,8 @@
 """The only place where a config becomes objects."""
 
-from collections.abc import Callable, Sequence
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from detkit.backbones import BACKBONES
+from detkit.backbones import BACKBONES, CLASSIFIERS
+from detkit.backbones.timm import build_timm
 from detkit.config import BackboneConfig, Config, DataConfig, ModelConfig, RoIHeadConfig, RPNConfig, TrainConfig
 from detkit.data.coco import CocoIndex, load_coco
 from detkit.data.dataset import DetectionDataset
@@ -19,44 +22,96 @@ from detkit.data.loader import EpochLoader
 from detkit.data.resize import median_short_side
 from detkit.data.shapes import ensure_shapes
 from detkit.data.transforms import build_transform
-from detkit.engine.schedule import build_optimizer, build_scheduler, scaled_lr, total_steps
+from detkit.engine.schedule import build_optimizer, build_scheduler, epoch_steps, scaled_lr, total_steps
 from detkit.engine.step import Precision
-from detkit.engine.train import Evaluate, Trainer
+from detkit.engine.train import Evaluate, Loader, Trainer
 from detkit.models.anchors import AnchorGenerator
 from detkit.models.faster_rcnn import FasterRCNN
 from detkit.models.fpn import FPN
 from detkit.models.matching import Matcher
 from detkit.models.roi_head import BoxHead, LevelPooler, RoIHead
 from detkit.models.rpn import RPN, ProposalCounts, RPNHead
-from detkit.weights import load_backbone_weights
+from detkit.norm import set_norm_eps
+from detkit.pretrained import backbone_state
+from detkit.weights import LoadReport, load_backbone_weights
 
 
 def build_backbone(
     name: str,
     *,
-    norm: str = "batch",
+    norm: str = "default",
     frozen_stages: int = 0,
-    stride_in_1x1: bool = False,
+    padding: str = "centred",
     weights: str | None = None,
+    on_loaded: Callable[[LoadReport], None] | None = None,
+    **options: Any,
 ) -> nn.Module:
-    """A backbone by its name in `BACKBONES`, with `channels`, `strides` and forward(images) -> levels.
+    """A backbone by its name in `BACKBONES`, or `timm/NAME`, with `channels`, `strides` and forward(images) -> levels.
 
-    `weights`: None, `imagenet` or a path. Raises ValueError for an unknown name, and where weights do not fit.
+    `norm`: `default` is the net's own. `padding`: `centred` puts cell i where stride * i says, `reference` is the
+    published layout. `weights`: None, `imagenet`, `pip:efficientnet-lite0` or a path. `options`: the net's own, such as
+    groups. `on_loaded` is told what became of the weights' tensors. Raises ValueError for an unknown name or option,
+    and where weights do not fit.
     """
-    if name not in BACKBONES:
-        raise ValueError(f"unknown backbone {name!r}: the names are {', '.join(BACKBONES)}")
-    backbone = BACKBONES[name](norm=norm, frozen_stages=frozen_stages, stride_in_1x1=stride_in_1x1)
+    if name.startswith("timm/"):
+        _refuse_options(name, options, ())
+        return build_timm(
+            name.removeprefix("timm/"), norm=norm, frozen_stages=frozen_stages, pretrained=weights is not None
+        )
+    chosen = {"frozen_stages": frozen_stages, "padding": padding, **options}
+    if norm != "default":
+        chosen["norm"] = norm
+    backbone = _construct(BACKBONES, name, chosen)
     if weights is not None:
-        load_backbone_weights(backbone, name, weights)
+        report = load_backbone_weights(backbone, name, backbone_state(name, weights), weights)
+        if on_loaded is not None:
+            on_loaded(report)
     return backbone
 
 
-def build_detector(config: ModelConfig, num_classes: int, pretrained: bool = True) -> FasterRCNN:
+def build_classifier(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
+    """The classifier of a backbone's paper: forward(normalised images) -> logits (B, num_classes).
+
+    Nets with auxiliary classifiers return (logits, auxiliary logits ...) in training mode. `options` are those of
+    `build_backbone`; `padding` is `reference` here. Raises ValueError for an unknown name or option.
+    """
+    return _construct(CLASSIFIERS, name, {"num_classes": num_classes, **options})
+
+
+def _construct(family: Mapping[str, Callable[..., nn.Module]], name: str, options: dict[str, Any]) -> nn.Module:
+    if name not in family:
+        near = difflib.get_close_matches(name, family, n=1)
+        hint = f"did you mean {near[0]}? The" if near else "the"
+        raise ValueError(f"unknown backbone {name!r}: {hint} names are {', '.join(family)}, or timm/NAME")
+    accepted: set[str] = set()
+    for kind in (BACKBONES[name], CLASSIFIERS[name]):
+        accepted |= set(inspect.signature(kind).parameters)
+    _refuse_options(name, options, sorted(accepted - {"options", "depth"}))
+    return family[name](**options)
+
+
+def _refuse_options(name: str, options: Mapping[str, Any], accepted: Sequence[str]) -> None:
+    unknown = [option for option in options if option not in accepted]
+    if unknown:
+        known = ", ".join(option for option in accepted if option not in ("num_classes", "norm", "frozen_stages"))
+        raise ValueError(
+            f"the backbone {name} has no option {', '.join(map(repr, unknown))} (model.backbone.options); "
+            f"it has: {known or 'none'}"
+        )
+
+
+def build_detector(
+    config: ModelConfig,
+    num_classes: int,
+    pretrained: bool = True,
+    on_loaded: Callable[[LoadReport], None] | None = None,
+) -> FasterRCNN:
     """The detector of a config for labels [0, num_classes), in channels-last memory.
 
-    `pretrained=False` leaves out the backbone's weights: a checkpoint that is loaded next brings its own.
+    `pretrained=False` leaves out the backbone's weights: a checkpoint that is loaded next brings its own. `on_loaded`
+    is told what became of their tensors.
     """
-    backbone = _backbone(config.backbone, pretrained)
+    backbone = _backbone(config.backbone, pretrained, on_loaded)
     channels: tuple[int, ...] = backbone.channels  # type: ignore[assignment]
     strides: tuple[int, ...] = backbone.strides  # type: ignore[assignment]
     neck = FPN(channels, strides, config.neck.out_channels, config.neck.norm, config.neck.extra_level)
@@ -66,18 +121,26 @@ def build_detector(config: ModelConfig, num_classes: int, pretrained: bool = Tru
     return model.to(memory_format=torch.channels_last)
 
 
-def _backbone(config: BackboneConfig, pretrained: bool) -> nn.Module:
-    return build_backbone(
+def _backbone(
+    config: BackboneConfig, pretrained: bool, on_loaded: Callable[[LoadReport], None] | None
+) -> nn.Module:
+    options = dict(config.options) | ({"stride_in_1x1": True} if config.stride_in_1x1 else {})
+    backbone = build_backbone(
         config.name,
         norm=config.norm,
         frozen_stages=config.frozen_stages,
-        stride_in_1x1=config.stride_in_1x1,
+        padding=config.padding,
         weights=config.weights if pretrained else None,
+        on_loaded=on_loaded,
+        **options,
     )
+    if config.norm_eps is not None:
+        set_norm_eps(backbone, config.norm_eps)
+    return backbone
 
 
 def _rpn(config: RPNConfig, neck: FPN) -> RPN:
-    anchors = AnchorGenerator(neck.strides, config.anchor_sizes, config.anchor_ratios)
+    anchors = AnchorGenerator(neck.strides, config.anchor_sizes, config.anchor_ratios, config.round_anchors)
     return RPN(
         RPNHead(neck.channels[0], anchors.per_cell, config.convs),
         anchors,
@@ -88,6 +151,7 @@ def _rpn(config: RPNConfig, neck: FPN) -> RPN:
         positive_fraction=config.positive_fraction,
         nms_iou=config.nms_iou,
         min_size=config.min_size,
+        sigmoid=config.sigmoid,
         box_loss=config.box_loss,
         smooth_l1_beta=config.smooth_l1_beta,
         box_loss_weight=config.box_loss_weight,
@@ -109,6 +173,7 @@ def _roi_head(model: ModelConfig, channels: int, strides: tuple[int, ...], num_c
         score_threshold=model.score_threshold,
         nms_iou=model.nms_iou,
         max_detections=model.max_detections,
+        min_size=config.min_size,
     )
 
 
@@ -202,20 +267,21 @@ def build_val_loader(config: DataConfig, index: CocoIndex, short_side: int, batc
 
 
 def build_trainer(
-    config: Config,
-    model: FasterRCNN,
-    loader: EpochLoader,
+    options: TrainConfig,
+    model: nn.Module,
+    loader: Loader,
     folder: Path,
     checkpoint_extra: dict[str, Any],
     evaluate: Evaluate,
     resume: dict[str, Any] | None,
     precision: Precision,
+    best_metric: str = "AP",
 ) -> Trainer:
     """The training loop with optimizer and schedule; the model is on its device already."""
-    options = config.train
-    device = model.pixel_mean.device
+    device = next(model.parameters()).device
     steps = total_steps(loader.steps_per_epoch, options.accumulate, options.epochs, options.iterations)
-    optimizer, scheduler = _optimizer_and_schedule(options, model, steps)
+    decay_steps = round(options.decay_epochs * epoch_steps(loader.steps_per_epoch, options.accumulate))
+    optimizer, scheduler = _optimizer_and_schedule(options, model, steps, decay_steps)
     return Trainer(
         model=model,
         loader=loader,
@@ -232,6 +298,7 @@ def build_trainer(
         ema_decay=options.ema_decay,
         evaluate=evaluate,
         eval_every=options.eval_every,
+        best_metric=best_metric,
         save_every=options.save_every,
         checkpoint_minutes=options.checkpoint_minutes,
         log_every=options.log_every,
@@ -239,7 +306,9 @@ def build_trainer(
     )
 
 
-def _optimizer_and_schedule(options: TrainConfig, model: FasterRCNN, steps: int) -> tuple[Optimizer, LRScheduler]:
+def _optimizer_and_schedule(
+    options: TrainConfig, model: nn.Module, steps: int, decay_steps: int
+) -> tuple[Optimizer, LRScheduler]:
     optimizer = build_optimizer(
         model,
         options.optimizer,
@@ -247,6 +316,9 @@ def _optimizer_and_schedule(options: TrainConfig, model: FasterRCNN, steps: int)
         options.weight_decay,
         options.momentum,
         options.backbone_lr_factor,
+        nesterov=options.nesterov,
+        alpha=options.alpha,
+        eps=options.eps,
     )
     scheduler = build_scheduler(
         optimizer,
@@ -256,6 +328,7 @@ def _optimizer_and_schedule(options: TrainConfig, model: FasterRCNN, steps: int)
         options.warmup_factor,
         options.milestones,
         options.gamma,
+        decay_steps,
     )
     return optimizer, scheduler
 

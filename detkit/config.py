@@ -13,11 +13,10 @@ import runpy
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, overload
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-Norm = Literal["batch", "frozen", "group", "sync", "none"]
 BoxLoss = Literal["smooth_l1", "l1", "giou"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -30,7 +29,14 @@ def _none_word(value: object) -> object:
     return None if isinstance(value, str) and value.lower() == "none" else value
 
 
+def _word_none(value: object) -> object:
+    return "none" if value is None else value
+
+
 Name = Annotated[str | None, BeforeValidator(_none_word)]
+# `none` on the command line is read as Python's None, but here it is a word like the others.
+Norm = Annotated[Literal["batch", "frozen", "group", "sync", "none"], BeforeValidator(_word_none)]
+BackboneNorm = Annotated[Literal["default", "batch", "frozen", "group", "sync", "none"], BeforeValidator(_word_none)]
 
 
 class Section(BaseModel):
@@ -40,16 +46,23 @@ class Section(BaseModel):
 
 
 class BackboneConfig(Section):
-    """Which backbone. `weights`: none, imagenet (torchvision's weights API) or a path.
+    """Which backbone. `weights`: none, imagenet (published ones), pip:efficientnet-lite0 or a path.
 
     `frozen_stages`: how many leading stages do not train: 0 none, 1 the stem, 2 the stem and the first stage, ...
+    `norm_eps`: what batch norm adds to the variance; none: what the net's paper adds.
+    `norm` default: the net's own. `padding` centred puts cells where strides say, reference is the published layout.
+    `options`: what else the net's constructor takes, e.g. {"groups": 8}, on the command line also
+    model.backbone.options.groups=8.
     """
 
     name: str = "resnet50"
     weights: Name = None
     frozen_stages: Annotated[int, Field(ge=0, le=6)] = 0
-    norm: Norm = "batch"
+    norm: BackboneNorm = "default"
+    padding: Literal["centred", "reference"] = "centred"
     stride_in_1x1: bool = False
+    norm_eps: Annotated[float, Field(ge=0)] | None = None
+    options: dict[str, bool | int | float | str] = {}
 
 
 class NeckConfig(Section):
@@ -61,10 +74,16 @@ class NeckConfig(Section):
 
 
 class RPNConfig(Section):
-    """Region proposal network. `anchor_sizes`: one a level, finest first; none: 32 * 2^i. `pre_nms_*`: a level."""
+    """Region proposal network. `anchor_sizes`: one a level, finest first; none: 32 * 2^i. `pre_nms_*`: a level.
+
+    `round_anchors`: anchors in whole pixels, as torchvision has them, for weights that were trained there.
+    `sigmoid`: when logits become scores, which breaks ties at 1: `first` as in mmdetection, `before_nms` as in
+    torchvision, `last` as in detectron2.
+    """
 
     anchor_sizes: tuple[Positive, ...] | None = None
     anchor_ratios: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
+    round_anchors: bool = False
     convs: PositiveInt = 1
     positive_iou: Fraction = 0.7
     negative_iou: Fraction = 0.3
@@ -76,6 +95,7 @@ class RPNConfig(Section):
     post_nms_test: PositiveInt = 1000
     nms_iou: Fraction = 0.7
     min_size: Annotated[float, Field(ge=0)] = 0.0
+    sigmoid: Literal["first", "before_nms", "last"] = "before_nms"
     box_loss: BoxLoss = "smooth_l1"
     smooth_l1_beta: Positive = 1 / 9
     box_loss_weight: Positive = 1.0
@@ -88,7 +108,10 @@ class RPNConfig(Section):
 
 
 class RoIHeadConfig(Section):
-    """RoI pooling and box head: `convs` 3x3 convolutions, `linears` hidden layers, then class scores and deltas."""
+    """RoI pooling and box head: `convs` 3x3 convolutions, `linears` hidden layers, then class scores and deltas.
+
+    `min_size`: detections with a shorter side, in pixels of the resized picture, are dropped.
+    """
 
     samples: PositiveInt = 512
     positive_fraction: Fraction = 0.25
@@ -104,6 +127,7 @@ class RoIHeadConfig(Section):
     norm: Norm = "none"
     class_agnostic: bool = False
     box_weights: tuple[Positive, Positive, Positive, Positive] = (10.0, 10.0, 5.0, 5.0)
+    min_size: Annotated[float, Field(ge=0)] = 0.0
     box_loss: BoxLoss = "smooth_l1"
     smooth_l1_beta: Positive = 1.0
     box_loss_weight: Positive = 1.0
@@ -168,6 +192,8 @@ class TrainConfig(Section):
     """The run. `lr` is for 16 pictures a step and scaled to the actual number; `milestones` are fractions of the run.
 
     `iterations` (optimizer steps) wins over `epochs`; `eval_every` and `save_every` (for last.pth) count epochs.
+    `momentum` is that of SGD and RMSProp, `nesterov` is SGD's, `alpha` RMSProp's decay of the mean square, `eps` what
+    RMSProp and AdamW add to the root. `exponential` multiplies by `gamma` every `decay_epochs`.
     `ema_decay` 0 is off, `clip_norm` 0 is off, `checkpoint_minutes` 0 is off.
     `deterministic` refuses operators of torch that do not repeat to the bit.
     `precision` auto: bfloat16 where the processor has it, else float32.
@@ -177,14 +203,18 @@ class TrainConfig(Section):
     iterations: PositiveInt | None = None
     batch_size: PositiveInt = 16
     accumulate: PositiveInt = 1
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw", "rmsprop"] = "sgd"
     lr: Positive = 0.02
     momentum: Fraction = 0.9
+    nesterov: bool = False
+    alpha: Fraction = 0.9
+    eps: Positive = 1e-8
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     backbone_lr_factor: Positive = 1.0
-    schedule: Literal["multistep", "cosine", "onecycle"] = "multistep"
+    schedule: Literal["multistep", "cosine", "onecycle", "exponential", "linear"] = "multistep"
     milestones: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (2 / 3, 11 / 12)
     gamma: Positive = 0.1
+    decay_epochs: Positive = 1.0
     warmup_steps: Count = 500
     warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.001
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
@@ -200,15 +230,15 @@ class TrainConfig(Section):
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
 
 
-class Config(Section):
-    """All of a run: the model, the data, the training. `name` names the run folder: runs/NAME."""
+class RunConfig(Section):
+    """What the configs of all kinds of runs have. `name` names the run folder: runs/NAME."""
+
+    what: ClassVar[str] = "a run"
+    command: ClassVar[str] = ""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "detkit"
-    model: ModelConfig = ModelConfig()
-    data: DataConfig = DataConfig()
-    train: TrainConfig = TrainConfig()
 
-    def replace(self, changes: Mapping[str, object]) -> "Config":
+    def replace(self, changes: Mapping[str, object]) -> Self:
         """A copy with some keys changed, e.g. {"train.epochs": 24}; checked like the original.
 
         Raises ValueError for an unknown key or a value of the wrong type or range.
@@ -216,33 +246,63 @@ class Config(Section):
         values = self.model_dump()
         for key, value in changes.items():
             _set(values, key, value)
-        return config_from_dict(values)
+        return _validated(type(self), values)
+
+
+class Config(RunConfig):
+    """All of a detector's run: the model, the data, the training."""
+
+    what = "a detector"
+    command = "detkit train"
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+
+
+Run = TypeVar("Run", bound=RunConfig)
 
 
 def config_from_dict(values: Mapping[str, Any]) -> Config:
     """A Config from nested plain values, as a checkpoint holds them. Raises ValueError that names the keys."""
+    if "task" in values:
+        raise ValueError(f"expected the checkpoint of a detector, found that of a net trained for {values['task']}; "
+            "a detector starts from it by model.backbone.weights=PATH")
+    return _validated(Config, values)
+
+
+def _validated(kind: type[Run], values: Mapping[str, Any]) -> Run:
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise ValueError(_explain(error)) from None
+        raise ValueError(_explain(error, kind)) from None
 
 
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+@overload
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config: ...
+@overload
+def load_config(source: str | Path, overrides: Sequence[str] = (), *, kind: type[Run]) -> Run: ...
+def load_config(
+    source: str | Path, overrides: Sequence[str] = (), *, kind: type[RunConfig] = Config
+) -> RunConfig:
     """The config of a file (`configs/fpn_r50.py`) or of detkit's own by name (`fpn_r50`), with `key=value` overrides.
 
-    Raises ValueError when there is no such file, it does not end in a Config, or a key or value is wrong.
+    `kind` is ClassifierConfig for those of classifiers. Raises ValueError when there is no such file, it does not end
+    in a config, or in one of the other kind, or a key or value is wrong.
     """
     path = _config_path(str(source))
     try:
         config = runpy.run_path(str(path)).get("config")
     except ValidationError as error:
-        raise ValueError(f"{path}: {_explain(error)}") from None
+        raise ValueError(f"{path}: {_explain(error, kind)}") from None
     except SyntaxError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid Python: {error.msg}") from None
     except Exception as error:  # the file is a program of the user's: anything can go wrong in it
         raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
-    if not isinstance(config, Config):
-        raise ValueError(f"{path}: expected a config file that ends in `config = Config(...)`, found none")
+    if isinstance(config, RunConfig) and not isinstance(config, kind):
+        raise ValueError(f"{path} is a config of {config.what}, not of {kind.what}: use `{config.command}` with it")
+    if not isinstance(config, kind):
+        raise ValueError(f"{path}: expected a config file that ends in `config = {kind.__name__}(...)`, found none")
     return config.replace(parse_overrides(overrides))
 
 
@@ -274,14 +334,17 @@ def _literal(text: str) -> object:
 
 def _set(values: dict[str, Any], key: str, value: object) -> None:
     """Set a dotted key in nested dicts; unknown keys are refused with the nearest known one."""
-    section, known = values, Config.model_fields
+    section = values
     *parents, last = key.split(".")
+    if parents[-1:] == ["options"]:  # an open section: the net itself knows what it takes
+        _set(values, ".".join(parents), {**values["model"]["backbone"]["options"], last: value})
+        return
     for parent in parents:
         if not isinstance(section.get(parent), dict):
-            raise ValueError(_unknown(key))
-        section, known = section[parent], section[parent]
-    if last not in known:
-        raise ValueError(_unknown(key))
+            raise ValueError(_unknown(key, values))
+        section = section[parent]
+    if last not in section:
+        raise ValueError(_unknown(key, values))
     if isinstance(section[last], dict) and not isinstance(value, Mapping):
         raise ValueError(f"{key} is a section; set one of its keys: {', '.join(f'{key}.{k}' for k in section[last])}")
     section[last] = value
@@ -294,23 +357,31 @@ def _all_keys(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _all_keys(value, f"{prefix}{key}.")
 
 
-def _unknown(key: str) -> str:
-    known = list(_all_keys(Config().model_dump()))
+def _unknown(key: str, values: Mapping[str, Any]) -> str:
+    """What to say of a key that is not among those of a config's `values`."""
+    known = list(_all_keys(values))
     near = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     near += [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2] and k not in near]
-    hint = f"did you mean {' or '.join(near[:3])}?" if near else f"the sections are {', '.join(Config.model_fields)}"
+    hint = f"did you mean {' or '.join(near[:3])}?" if near else f"the sections are {', '.join(values)}"
     return f"unknown config key {key!r}: {hint}"
 
 
-def _explain(error: ValidationError) -> str:
+def _prefixes(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(name of the class, its place such as `model.rpn.`) of each section of a config."""
+    yield section.__name__, prefix
+    for key, entry in section.model_fields.items():
+        if isinstance(entry.annotation, type) and issubclass(entry.annotation, Section):
+            yield from _prefixes(entry.annotation, f"{prefix}{key}.")
+
+
+def _explain(error: ValidationError, kind: type[RunConfig]) -> str:
     """One line a mistake: key, what is wrong, what came."""
+    prefixes = dict(_prefixes(kind))
     lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("function-", "constrained-")))
         if item["type"] == "extra_forbidden":
-            prefix = {"BackboneConfig": "model.backbone.", "NeckConfig": "model.neck.", "RPNConfig": "model.rpn."}
-            prefix |= {"RoIHeadConfig": "model.roi_head.", "ModelConfig": "model.", "DataConfig": "data."}
-            lines.append(_unknown(prefix.get(error.title, "train." if error.title == "TrainConfig" else "") + key))
+            lines.append(_unknown(prefixes.get(error.title, "") + key, kind().model_dump()))
         else:
             lines.append(
                 f"{key or error.title}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r:.80})"

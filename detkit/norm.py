@@ -27,6 +27,13 @@ def make_norm(kind: str, channels: int, eps: float = 1e-5) -> nn.Module:
     raise ValueError(f"expected a norm out of batch, frozen, group, sync, none, got {kind!r}")
 
 
+def set_norm_eps(model: nn.Module, eps: float) -> None:
+    """Set what the batch norms of a model add to the variance; weights from elsewhere may need another than ours."""
+    for module in model.modules():
+        if isinstance(module, (*BatchNorms, nn.SyncBatchNorm)):
+            module.eps = eps
+
+
 def _groups(channels: int) -> int:
     """32 groups (Group Normalization, section 4), or the largest smaller power of two that divides the channels."""
     groups = 32

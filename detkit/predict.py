@@ -13,10 +13,11 @@ from detkit.build import build_detector, choose_device, choose_precision
 from detkit.config import Config, config_from_dict, parse_overrides
 from detkit.data.pictures import read_picture
 from detkit.data.resize import resize_picture
-from detkit.engine.checkpoint import best_weights, load_checkpoint
+from detkit.engine.checkpoint import best_weights
 from detkit.evaluation.run import predictor, to_original
 from detkit.models.faster_rcnn import FasterRCNN
 from detkit.norm import fold_norm
+from detkit.ready_made import open_checkpoint
 from detkit.types import Detection
 
 Picture = NDArray[np.uint8]  # (H, W, 3) RGB
@@ -51,10 +52,11 @@ class Detector:
     ) -> "Detector":
         """The detector of a checkpoint file, which needs nothing else. `precision`: auto, float32, bfloat16.
 
-        `overrides` change keys of its config, such as `model.score_threshold=0.3`. Raises ValueError when the file is
-        no checkpoint of detkit, or its weights do not fit its config.
+        `path` may also be `coco:NAME`, a detector that torchvision trained on COCO (see ready_made.py). `overrides`
+        change keys of its config, such as `model.score_threshold=0.3`. Raises ValueError when the file is no checkpoint
+        of detkit, or its weights do not fit its config.
         """
-        state = load_checkpoint(path)
+        state = open_checkpoint(path)
         config = config_from_dict(state["config"]).replace(parse_overrides(overrides))
         if config.data.short_side == "auto":
             raise ValueError("data.short_side=auto is for training; give a number of pixels")

@@ -1,13 +1,13 @@
-"""Weights from files and from torchvision: reading them without executing anything, and fitting them to a module."""
+"""Weights from files: reading them without executing anything, and fitting them to a module."""
 
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_model_weights
 
 State = dict[str, Tensor]
 
@@ -50,15 +50,7 @@ def read_state(path: str | Path) -> State:
 
     Raises ValueError when there is no such file, or it holds no weights, or objects other than plain data.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise ValueError(f"no weights file {path}: give the path of a .pth file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path}: not a file of plain weights, and nothing else is read: {_first(error)}") from None
-    except DAMAGED as error:
-        raise ValueError(f"{path}: cannot be read as weights (truncated or damaged?): {_first(error)}") from None
+    content = read_plain(path)
     for key in ("ema", "model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -69,6 +61,23 @@ def read_state(path: str | Path) -> State:
             f"{path}: expected a state dict (names and tensors), found {type(content).__name__} without any"
         )
     return state
+
+
+def read_plain(path: str | Path) -> Any:
+    """What a file of torch.save holds, tensors and plain data; nothing is executed.
+
+    Raises ValueError when there is no such file, it is damaged, or it holds objects other than plain data.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise ValueError(f"no weights file {path}: give the path of a .pth file")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = first_line(error)
+        raise ValueError(f"{path}: not a file of plain weights, and nothing else is read: {reason}") from None
+    except DAMAGED as error:
+        raise ValueError(f"{path}: cannot be read as weights (truncated or damaged?): {first_line(error)}") from None
 
 
 def load_weights(module: nn.Module, source: str | Path | Mapping[str, Tensor]) -> LoadReport:
@@ -89,33 +98,27 @@ def load_weights(module: nn.Module, source: str | Path | Mapping[str, Tensor]) -
     return report
 
 
-def load_backbone_weights(backbone: nn.Module, name: str, source: str) -> LoadReport:
-    """ImageNet weights for the backbone `name`: `imagenet` (torchvision's), or a file.
+def load_backbone_weights(backbone: nn.Module, name: str, state: State, source: str) -> LoadReport:
+    """Fit a state dict to the backbone `name`; `source` says in messages where it came from.
 
-    A file may hold the backbone, a classifier around it, or a detector, whose tensors then start with `backbone.`.
-    Raises ValueError when less than 95 % of the backbone's tensors fit, or a download fails.
+    It may hold the backbone, a classifier around it, or a detector, whose tensors then start with `backbone.`.
+    Raises ValueError when less than 95 % of the backbone's tensors fit, or when so much of the file is left over in
+    the backbone's own layers that it must be a larger net: ResNet-101 has all the names of ResNet-50.
     """
-    state = torchvision_state(name) if source == "imagenet" else read_state(source)
     inner = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
-    return load_weights(backbone, inner or state).require(f"model.backbone.weights={source} for {name}")
-
-
-def torchvision_state(name: str) -> State:
-    """torchvision's ImageNet weights (its first recipe), from its cache or by download."""
-    try:
-        weights = get_model_weights(name)["IMAGENET1K_V1"]
-    except (ValueError, KeyError):
+    where = f"model.backbone.weights={source} for {name}"
+    report = load_weights(backbone, inner or state).require(where)
+    layers = {layer for layer, _ in backbone.named_children()}
+    # a frozen norm has no count of batches
+    left = [
+        key for key in report.unexpected if key.partition(".")[0] in layers and not key.endswith("num_batches_tracked")
+    ]
+    if len(report.loaded) < NEEDED_SHARE * (len(report.loaded) + len(left)):
         raise ValueError(
-            f"torchvision has no ImageNet weights for {name}; set model.backbone.weights to a path"
-        ) from None
-    try:
-        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (pickle.UnpicklingError, *DAMAGED) as error:  # urllib's errors are OSErrors
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise ValueError(
-            f"model.backbone.weights=imagenet: cannot get {weights.url} ({_first(error)}). Put that file into "
-            f"{folder}, or set model.backbone.weights to a path, or to none to start from random weights"
-        ) from None
+            f"{where}: {len(left)} tensors of the file are left over inside the backbone's layers (e.g. "
+            f"{', '.join(left[:3])}): these are the weights of a larger net; give those of the same architecture"
+        )
+    return report
 
 
 def load_detector_weights(
@@ -157,5 +160,6 @@ def _keep_shared_rows(fresh: Tensor, stored: Tensor, old: Sequence[str], new: Se
     return merged
 
 
-def _first(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, at most 200 characters."""
     return str(error).strip().split("\n")[0][:200]

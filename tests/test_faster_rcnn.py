@@ -134,14 +134,14 @@ def test_uint8_and_float_pictures_are_the_same(model: FasterRCNN) -> None:
 def test_the_batch_is_normalised_and_padded_with_zeros(model: FasterRCNN) -> None:
     white = torch.full((3, 33, 20), 255, dtype=torch.uint8)
     batch = model.batch([white, white[:, :10, :5]])
-    assert batch.shape == (2, 3, 64, 32)
+    assert batch.shape == (2, 3, 64, 64)
     # (255 - mean) / std of red, green, blue
     expected = torch.tensor([(255 - 123.675) / 58.395, (255 - 116.28) / 57.12, (255 - 103.53) / 57.375])
     torch.testing.assert_close(batch[0, :, 32, 19], expected)
     torch.testing.assert_close(batch[1, :, 9, 4], expected)
     assert batch[0, :, 33:].abs().sum() == batch[0, :, :, 20:].abs().sum() == 0
     assert batch[1, :, 10:].abs().sum() == batch[1, :, :, 5:].abs().sum() == 0
-    assert tiny_detector(size_multiple=8).batch([white]).shape == (1, 3, 40, 24)
+    assert tiny_detector(size_multiple=8).batch([white]).shape == (1, 3, 40, 40)
 
 
 def test_memory_stays_channels_last(model: FasterRCNN) -> None:

@@ -72,7 +72,7 @@ def test_the_stride_is_in_the_3x3_or_in_the_first_1x1() -> None:
             assert stage[0].downsample[0].stride == (2, 2)
             assert [stage[1].conv1.stride, stage[1].conv2.stride] == [(1, 1), (1, 1)]
         assert model.layer1[0].conv1.stride == (1, 1)
-        assert [level.shape[-1] for level in model(torch.randn(1, 3, 32, 33))] == [9, 5, 3, 2]
+        assert [level.shape[-1] for level in model(torch.randn(1, 3, 64, 33))] == [9, 5, 3, 2]
 
 
 @pytest.mark.parametrize("stages", [0, 1, 2, 5])
@@ -110,14 +110,14 @@ def test_norms(norm: str, kind: type[nn.Module]) -> None:
     assert isinstance(model.bn1, kind)
     # the stem, 16 in the blocks, 3 in the shortcuts
     assert sum(isinstance(module, kind) for module in model.modules()) == 20
-    assert all(level.isfinite().all() for level in model(torch.randn(1, 3, 32, 32)))
+    assert all(level.isfinite().all() for level in model(torch.randn(1, 3, 64, 64)))
 
 
 def test_frozen_norm_reads_the_weights_of_batch_norm() -> None:
     batch, frozen = ResNet(18).eval(), ResNet(18, norm="frozen")
     randomise_norms(batch)
     frozen.load_state_dict(batch.state_dict())
-    images = torch.randn(1, 3, 32, 32)
+    images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(frozen.train()(images)[-1], batch(images)[-1], atol=1e-4, rtol=1e-4)
 

@@ -115,7 +115,7 @@ def test_backbones_come_bare_in_a_classifier_or_in_a_detector(tmp_path: Path) ->
     for state, unexpected in ((classifier, ["fc.bias", "fc.weight"]), (detector, [])):
         torch.save(state, tmp_path / "w.pth")
         backbone = build_backbone("resnet18")
-        report = load_backbone_weights(backbone, "resnet18", str(tmp_path / "w.pth"))
+        report = load_backbone_weights(backbone, "resnet18", read_state(tmp_path / "w.pth"), "w.pth")
         assert report.unexpected == unexpected
         assert not report.missing
         assert torch.equal(backbone.layer4[1].conv2.weight, classifier["layer4.1.conv2.weight"])

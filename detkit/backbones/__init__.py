@@ -1,6 +1,7 @@
 """Backbones: pictures to feature levels. Each has `channels` and `strides`, finest level first, and one forward.
 
-`BACKBONES[name](norm=..., stride_in_1x1=..., frozen_stages=...)` builds one.
+`BACKBONES[name](norm=..., frozen_stages=..., padding=...)` builds one, `CLASSIFIERS[name](num_classes=...)` the net
+that its paper describes, with the same names of parameters.
 """
 
 from collections.abc import Callable
@@ -8,12 +9,40 @@ from functools import partial
 
 from torch import nn
 
-from detkit.backbones.resnet import ResNet
+from detkit.backbones.base import Backbone
+from detkit.backbones.densenet import DenseNet, DenseNetClassifier
+from detkit.backbones.detnet import DetNet, DetNetClassifier
+from detkit.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteClassifier
+from detkit.backbones.mobilenet_v1 import MobileNetV1, MobileNetV1Classifier
+from detkit.backbones.mobilenet_v2 import MobileNetV2, MobileNetV2Classifier
+from detkit.backbones.resnet import ResNet, ResNetClassifier
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {
+BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet18": partial(ResNet, 18),
     "resnet34": partial(ResNet, 34),
     "resnet50": partial(ResNet, 50),
     "resnet101": partial(ResNet, 101),
     "resnet152": partial(ResNet, 152),
+    "densenet121": partial(DenseNet, 121),
+    "densenet169": partial(DenseNet, 169),
+    "densenet201": partial(DenseNet, 201),
+    "detnet59": DetNet,
+    "mobilenet_v1": MobileNetV1,
+    "mobilenet_v2": MobileNetV2,
+    "efficientnet_lite0": EfficientNetLite,
+}
+
+CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": partial(ResNetClassifier, 18),
+    "resnet34": partial(ResNetClassifier, 34),
+    "resnet50": partial(ResNetClassifier, 50),
+    "resnet101": partial(ResNetClassifier, 101),
+    "resnet152": partial(ResNetClassifier, 152),
+    "densenet121": partial(DenseNetClassifier, 121),
+    "densenet169": partial(DenseNetClassifier, 169),
+    "densenet201": partial(DenseNetClassifier, 201),
+    "detnet59": DetNetClassifier,
+    "mobilenet_v1": MobileNetV1Classifier,
+    "mobilenet_v2": MobileNetV2Classifier,
+    "efficientnet_lite0": EfficientNetLiteClassifier,
 }

@@ -4,10 +4,11 @@ Names of parameters are torchvision's. Levels: channels 256, 512, 1024, 2048 at 
 (a quarter of the channels for 18 and 34 layers). B pictures, H x W pixels.
 """
 
-from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor, nn
 
+from detkit.backbones.base import Backbone, Padding, check_padding
 from detkit.norm import make_norm
 
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -37,21 +38,31 @@ class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 convolutions and a shortcut (figure 5, right).
 
     The stride is in the 3x3 as in torchvision, or in the first 1x1 as in the paper and in detectron2's weights.
+    `dilation` of the 3x3 and `project`, a projection in the shortcut where none is needed, are DetNet's.
     """
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int, norm: str, stride_in_1x1: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        width: int,
+        stride: int,
+        norm: str,
+        stride_in_1x1: bool = False,
+        dilation: int = 1,
+        project: bool = False,
+    ) -> None:
         super().__init__()
         first, second = (stride, 1) if stride_in_1x1 else (1, stride)
         self.conv1 = nn.Conv2d(inputs, width, 1, first, bias=False)
         self.bn1 = make_norm(norm, width)
-        self.conv2 = nn.Conv2d(width, width, 3, second, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, second, padding=dilation, dilation=dilation, bias=False)
         self.bn2 = make_norm(norm, width)
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
         self.bn3 = make_norm(norm, 4 * width)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _shortcut(inputs, 4 * width, stride, norm)
+        self.downsample = _shortcut(inputs, 4 * width, stride, norm, project)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn1(self.conv1(x)))
@@ -60,23 +71,27 @@ class Bottleneck(nn.Module):
         return self.relu(out.add_(x if self.downsample is None else self.downsample(x)))
 
 
-def _shortcut(inputs: int, outputs: int, stride: int, norm: str) -> nn.Sequential | None:
-    """The projection (option B of the paper) where the shape changes; None: the identity."""
-    if stride == 1 and inputs == outputs:
+def _shortcut(inputs: int, outputs: int, stride: int, norm: str, project: bool = False) -> nn.Sequential | None:
+    """The projection (option B of the paper) where the shape changes, or always; None: the identity."""
+    if stride == 1 and inputs == outputs and not project:
         return None
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), make_norm(norm, outputs))
 
 
-class ResNet(nn.Module):
-    """Pictures (B, 3, H, W), normalised, to four levels (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])).
-
-    `frozen_stages`: the leading stages that do not train, with their norm: 1 the stem, 2 also layer1, up to 5.
-    """
+class ResNet(Backbone):
+    """Stages: the stem, then layer1 to layer4, each of which ends in a level."""
 
     def __init__(
-        self, depth: int = 50, norm: str = "batch", stride_in_1x1: bool = False, frozen_stages: int = 0
+        self,
+        depth: int = 50,
+        *,
+        norm: str = "batch",
+        frozen_stages: int = 0,
+        padding: Padding = "centred",
+        stride_in_1x1: bool = False,
     ) -> None:
         super().__init__()
+        check_padding(padding)  # the published one is centred already
         if depth not in STAGES:
             raise ValueError(f"expected a ResNet of {', '.join(map(str, STAGES))} layers, got {depth}")
         block = BasicBlock if depth < 50 else Bottleneck
@@ -91,37 +106,30 @@ class ResNet(nn.Module):
             layers = [block(inputs[stage], 64 * 2**stage, 1 if stage == 0 else 2, norm, stride_in_1x1)]
             layers += [block(self.channels[stage], 64 * 2**stage, 1, norm) for _ in range(blocks - 1)]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
-        _initialise(self)
-        self.frozen_stages = frozen_stages
-        for module in self._frozen():
-            module.requires_grad_(False)
+        initialise_residual(self)
+        self.freeze(frozen_stages)
 
-    def forward(self, images: Tensor) -> list[Tensor]:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        levels = []
-        for stage in self._stages():
-            x = stage(x)
-            levels.append(x)
-        return levels
-
-    def _stages(self) -> list[nn.Module]:
-        return [self.get_submodule(f"layer{stage}") for stage in range(1, 5)]
-
-    def train(self, mode: bool = True) -> "ResNet":
-        """Training mode, except for the frozen stages: their norm keeps its statistics."""
-        super().train(mode)
-        for module in self._frozen():
-            module.eval()
-        return self
-
-    def _frozen(self) -> Iterator[nn.Module]:
-        if self.frozen_stages > 0:
-            yield self.conv1
-            yield self.bn1
-        yield from self._stages()[: max(self.frozen_stages - 1, 0)]
+    def stages(self) -> list[list[nn.Module]]:
+        """The stem, then layer1 to layer4."""
+        stem = [self.conv1, self.bn1, self.relu, self.maxpool]
+        return [stem, *([self.get_submodule(f"layer{stage}")] for stage in range(1, 5))]
 
 
-def _initialise(model: nn.Module) -> None:
+class ResNetClassifier(ResNet):
+    """ResNet with the average pool and the linear layer of the paper: pictures (B, 3, H, W) to logits (B, classes)."""
+
+    def __init__(
+        self, depth: int = 50, num_classes: int = 1000, *, padding: Padding = "reference", **options: Any
+    ) -> None:
+        super().__init__(depth, padding=padding, **options)
+        self.fc = nn.Linear(self.channels[-1], num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+        """Logits (B, classes)."""
+        return self.fc(super().forward(images)[-1].mean((2, 3)))
+
+
+def initialise_residual(model: nn.Module) -> None:
     """He et al., Delving Deep into Rectifiers; the last norm of a block starts at 0 (Goyal et al., 2017, 5.1)."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):

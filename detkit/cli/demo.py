@@ -27,7 +27,7 @@ PREDICTIONS, IMAGES = "predictions.json", "images.json"
 
 
 def demo(
-    checkpoint: Annotated[Path, typer.Argument(help="best.pth or last.pth of a run.")],
+    checkpoint: Annotated[Path, typer.Argument(help="best.pth or last.pth of a run, or coco:NAME.")],
     pictures: Annotated[
         list[str],
         typer.Argument(help="Pictures, folders, patterns such as 'a/*.jpg'; and section.key=value overrides."),

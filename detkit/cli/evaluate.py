@@ -19,7 +19,7 @@ from detkit.validation import Scored, score, show_progress
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="best.pth or last.pth of a run.")],
+    checkpoint: Annotated[Path, typer.Argument(help="best.pth or last.pth of a run, or coco:NAME.")],
     overrides: Overrides = None,
     backend: Annotated[str, typer.Option(help="hotcoco, or pycocotools, the reference.")] = "hotcoco",
     json_file: Annotated[

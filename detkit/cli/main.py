@@ -2,10 +2,13 @@
 
 import typer
 
+from detkit.cli.backbones import backbones
 from detkit.cli.demo import demo
 from detkit.cli.errors import run_app
 from detkit.cli.evaluate import evaluate
+from detkit.cli.import_weights import import_command
 from detkit.cli.train import train
+from detkit.cli.train_cls import train_cls
 
 
 def main() -> None:
@@ -16,6 +19,9 @@ def main() -> None:
         pretty_exceptions_enable=False,
     )
     app.command("train")(train)
+    app.command("train-cls")(train_cls)
     app.command("eval")(evaluate)
     app.command("demo")(demo)
+    app.command("import-weights")(import_command)
+    app.command("backbones")(backbones)
     run_app(app)

@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from detkit.build import (
     TrainingData,
@@ -20,15 +18,17 @@ from detkit.build import (
     choose_precision,
 )
 from detkit.cli.errors import Debug, Overrides, run_command
-from detkit.cli.output import say
+from detkit.cli.output import print_report, say
 from detkit.config import Config, load_config
-from detkit.engine.checkpoint import best_weights, config_differences, load_checkpoint, newest_checkpoint
+from detkit.engine.checkpoint import best_weights
+from detkit.engine.resume import resumed_state
 from detkit.engine.run import describe_run, new_run_folder
 from detkit.engine.schedule import scaled_lr
 from detkit.engine.seeding import seed_step, use_deterministic_algorithms
 from detkit.engine.train import TrainResult
 from detkit.evaluation.table import metrics_table
 from detkit.models.faster_rcnn import FasterRCNN
+from detkit.ready_made import open_checkpoint
 from detkit.validation import Validation, check_loader, show_progress
 from detkit.weights import load_detector_weights
 
@@ -39,8 +39,6 @@ HARMLESS = (
     *("data.workers", "data.root", "data.train_annotations", "data.train_images", "data.val_annotations"),
     *("data.val_images", "train.output", "train.checkpoint_minutes", "train.log_every"),
 )
-# What a run leaves in its folder before its first checkpoint.
-EARLY_FILES = ("metrics.jsonl", "config.json", "classes.json", "environment.json", "tensorboard")
 
 
 def train(
@@ -75,7 +73,8 @@ def run_training(config: Config, resume: bool, console: Console) -> tuple[TrainR
         data = build_data(config.data, lambda done, total: bar.update(task, completed=done, total=total, visible=True))
     config = config.replace({"data.short_side": data.short_side})
     _print_data(data, console)
-    state = _resumed_state(config, _fingerprint(data)) if resume else None
+    plain = config.model_dump(mode="json")
+    state = resumed_state(_output(config), plain, _fingerprint(data), HARMLESS) if resume else None
     model = _build_model(config, data, state is None, console).to(device)
     loader = build_train_loader(config, data, device)
     val_loader = build_val_loader(config.data, data.val, data.short_side, config.train.batch_size)
@@ -84,10 +83,10 @@ def run_training(config: Config, resume: bool, console: Console) -> tuple[TrainR
     folder = _output(config) if resume else new_run_folder(_output(config))
     validation = Validation(val_loader, device, precision, folder)
     trainer = build_trainer(
-        config, model, loader, folder, _checkpoint_extra(config, data), validation, state, precision
+        config.train, model, loader, folder, _checkpoint_extra(config, data), validation, state, precision
     )
     if state is None:
-        describe_run(folder, config.model_dump(mode="json"), list(data.train.classes), sys.argv)
+        describe_run(folder, plain, list(data.train.classes), sys.argv)
     say(console, f"device {device}, {precision}: {why}")
     say(
         console,
@@ -104,7 +103,12 @@ def run_training(config: Config, resume: bool, console: Console) -> tuple[TrainR
 def _build_model(config: Config, data: TrainingData, fresh: bool, console: Console) -> FasterRCNN:
     """The detector with the weights that the config names; a resumed run brings its own and needs none of them."""
     seed_step(config.train.seed, -1)
-    model = build_detector(config.model, len(data.train.classes), pretrained=fresh)
+    model = build_detector(
+        config.model,
+        len(data.train.classes),
+        pretrained=fresh,
+        on_loaded=lambda report: print_report(console, report, f"weights of {config.model.backbone.weights}"),
+    )
     if fresh and config.model.weights is not None:
         _start_from(config.model.weights, model, data.train.classes, console)
     return model
@@ -126,50 +130,13 @@ def _print_data(data: TrainingData, console: Console) -> None:
 
 
 def _start_from(path: str, model: FasterRCNN, classes: tuple[str, ...], console: Console) -> None:
-    stored = load_checkpoint(Path(path).expanduser())
+    stored = open_checkpoint(path)
     report = load_detector_weights(model, best_weights(stored), stored["classes"], classes)
-    table = Table("tensors", "number", "such as", title=escape(f"weights of {path}"))
-    for kind, number, names in report.rows():
-        table.add_row(kind, str(number), names)
-    console.print(table)
+    print_report(console, report, f"weights of {path}")
 
 
 def _output(config: Config) -> Path:
     return Path(config.train.output or f"runs/{config.name}").expanduser()
-
-
-def _early(name: str) -> bool:
-    """Whether a run leaves such a file before its first checkpoint, or in the middle of writing it when killed."""
-    return name in EARLY_FILES or (name.startswith(".") and name.endswith(".tmp"))
-
-
-def _resumed_state(config: Config, fingerprint: str) -> dict[str, Any] | None:
-    """The last checkpoint of the folder train.output; None when the run there has none yet, or is still to start.
-
-    Raises ValueError for a folder with other things in it, and for a checkpoint of other settings or data.
-    """
-    output = _output(config)
-    found = newest_checkpoint(output) if output.is_dir() else None
-    if found is None:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-            foreign = sorted(path.name for path in output.iterdir() if not _early(path.name))
-        except OSError as error:
-            raise ValueError(f"cannot write the run folder {output} ({error.strerror}); set train.output") from None
-        if foreign:
-            raise ValueError(f"{output} has no checkpoint to resume, but {foreign[0]}: give the folder of a run")
-        return None
-    path, state = found
-    now = config.model_dump(mode="json")
-    changed = [line for line in config_differences(state["config"], now) if not line.startswith(HARMLESS)]
-    if state.get("data") != fingerprint:
-        changed.append("the annotations of the data set")
-    if changed:
-        raise ValueError(
-            f"{path} belongs to a run with other settings: {'; '.join(changed)}. "
-            "Give the same ones, or start a new run without --resume"
-        )
-    return state
 
 
 def _fingerprint(data: TrainingData) -> str:

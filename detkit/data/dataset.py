@@ -66,6 +66,14 @@ class DetectionDataset(Dataset[Sample]):
         target = _resize_target(target, picture.shape[:2], (image.shape[1], image.shape[2]))
         return image, target, self._meta(i)
 
+    def file_name(self, i: int) -> str:
+        """The name of picture i in messages."""
+        return self.index.file_name(i)
+
+    def portrait(self) -> NDArray[np.bool_]:
+        """(N,) whether a picture is taller than wide."""
+        return self.index.heights > self.index.widths
+
     def _meta(self, i: int) -> Meta:
         return {
             "image_id": int(self.index.image_ids[i]),

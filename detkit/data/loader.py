@@ -2,18 +2,40 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, Protocol
 
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
+from typing_extensions import TypeVar
 
 from detkit.data.dataset import DetectionDataset, Key, Sample, epoch_order
 from detkit.data.packing import PackedBatch, pack, unpack
 from detkit.types import Batch
 
 
-class EpochLoader:
+class PictureSet(Protocol):
+    """What the loader asks of a data set: picture i as an epoch shows it, its name, and which stand upright."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Key) -> Sample: ...
+
+    def file_name(self, i: int) -> str:
+        """The name of picture i in messages."""
+        ...
+
+    def portrait(self) -> NDArray[np.bool_]:
+        """(N,) whether a picture is taller than wide."""
+        ...
+
+
+Pictures = TypeVar("Pictures", bound=PictureSet, default=DetectionDataset)
+
+
+class EpochLoader(Generic[Pictures]):
     """Batches of an epoch as a function of (seed, epoch) alone, whatever the number of workers.
 
     `group_by_aspect`: landscape and portrait pictures come in batches of their own, so that little is padding; what is
@@ -26,7 +48,7 @@ class EpochLoader:
 
     def __init__(
         self,
-        dataset: DetectionDataset,
+        dataset: Pictures,
         batch_size: int,
         *,
         shuffle: bool,
@@ -44,8 +66,7 @@ class EpochLoader:
         self.rank, self.world_size = rank, world_size
         self.skip_unreadable = skip_unreadable
         self.skipped: dict[str, str] = {}  # file name -> what was wrong
-        index = dataset.index
-        self._portrait = index.heights > index.widths if group_by_aspect else np.zeros(len(index), bool)
+        self._portrait = dataset.portrait() if group_by_aspect else np.zeros(len(dataset), bool)
         self.steps_per_epoch = len(self.batches(0))
 
     def batches(self, epoch: int) -> list[list[int]]:
@@ -131,14 +152,14 @@ class _Loaded:
 class _Guarded(Dataset["Sample | _Unreadable"]):
     """Hands errors over instead of raising them."""
 
-    def __init__(self, dataset: DetectionDataset) -> None:
+    def __init__(self, dataset: PictureSet) -> None:
         self.dataset = dataset
 
     def __getitem__(self, key: Key) -> "Sample | _Unreadable":
         try:
             return self.dataset[key]
         except ValueError as error:
-            return _Unreadable(self.dataset.index.file_name(key[1]), str(error))
+            return _Unreadable(self.dataset.file_name(key[1]), str(error))
 
 
 def _load(samples: "Sequence[Sample | _Unreadable]") -> _Loaded:

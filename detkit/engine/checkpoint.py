@@ -103,8 +103,8 @@ def _check_keys(path: Path, state: Any) -> None:
     """Structure of a checkpoint; ValueError names the file and what is wrong."""
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(
-            f"{path}: not a detkit checkpoint (its format is not '{FORMAT}'); for the weights of a "
-            "backbone set model.backbone.weights"
+            f"{path}: not a detkit checkpoint (its format is not '{FORMAT}'); for a detector of another library "
+            "use `detkit import-weights`, for the weights of a backbone set model.backbone.weights"
         )
     if not isinstance(state.get("version"), int) or state["version"] > VERSION:
         raise ValueError(

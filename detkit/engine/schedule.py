@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     LinearLR,
@@ -13,7 +13,11 @@ from torch.optim.lr_scheduler import (
     MultiStepLR,
     OneCycleLR,
     SequentialLR,
+    StepLR,
 )
+
+OptimizerKind = Literal["sgd", "adamw", "rmsprop"]
+ScheduleKind = Literal["multistep", "cosine", "onecycle", "exponential", "linear"]
 
 
 def scaled_lr(lr: float, batch_size: int, accumulate: int = 1, world_size: int = 1, reference: int = 16) -> float:
@@ -41,19 +45,23 @@ def total_steps(batches: int, accumulate: int = 1, epochs: int | None = None, it
 
 def build_optimizer(
     model: nn.Module,
-    kind: Literal["sgd", "adamw"],
+    kind: OptimizerKind,
     lr: float,
     weight_decay: float,
     momentum: float = 0.9,
     backbone_lr_factor: float = 1.0,
     backbone_prefix: str = "backbone.",
     decay_norm_and_bias: bool = False,
+    nesterov: bool = False,
+    alpha: float = 0.9,
+    eps: float = 1e-8,
 ) -> Optimizer:
-    """SGD or AdamW over the parameters that require gradients; call it when the model is on its device.
+    """SGD, AdamW or RMSProp over the parameters that require gradients; call it when the model is on its device.
 
     Parameters of one dimension (norms and biases) get no weight decay unless `decay_norm_and_bias`; those
     whose name starts with `backbone_prefix` get lr * backbone_lr_factor. The first group is not the backbone's
-    when there is another. Raises ValueError when nothing is trainable or `kind` is unknown.
+    when there is another. `nesterov` is SGD's; `alpha`, the decay of the mean square, is RMSProp's; `eps` is added to
+    the root in RMSProp and AdamW. Raises ValueError when nothing is trainable or `kind` is unknown.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -73,26 +81,30 @@ def build_optimizer(
     ]
     fused = all(p.device.type in ("cpu", "cuda") for group in groups.values() for p in group)
     if kind == "sgd":
-        return SGD(settings, lr=lr, momentum=momentum, fused=fused)
+        return SGD(settings, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
     if kind == "adamw":
-        return AdamW(settings, lr=lr, fused=fused)
-    raise ValueError(f"optimizer must be sgd or adamw, got {kind!r}")
+        return AdamW(settings, lr=lr, eps=eps, fused=fused)
+    if kind == "rmsprop":  # torch has no fused one
+        return RMSprop(settings, lr=lr, alpha=alpha, eps=eps, momentum=momentum)
+    raise ValueError(f"optimizer must be sgd, adamw or rmsprop, got {kind!r}")
 
 
 def build_scheduler(
     optimizer: Optimizer,
-    kind: Literal["multistep", "cosine", "onecycle"],
+    kind: ScheduleKind,
     steps: int,
     warmup_steps: int = 0,
     warmup_factor: float = 0.001,
     milestones: Sequence[float] = (2 / 3, 8 / 9),
     gamma: float = 0.1,
+    decay_steps: int = 1,
 ) -> LRScheduler:
     """Torch's own schedulers for a run of `steps`; call `.step()` once after each optimizer step.
 
     Warm-up is linear from lr * warmup_factor at step 0 to lr at step `warmup_steps`, which is at most half
     the run. `multistep` multiplies by `gamma` at each milestone, a fraction of the run (never before the end
-    of the warm-up); `cosine` falls from lr to 0 at step `steps`; `onecycle` rises and falls as cosines, with
+    of the warm-up); `exponential` multiplies by `gamma` every `decay_steps` steps after the warm-up; `cosine` and
+    `linear` fall from lr to 0 at step `steps`; `onecycle` rises and falls as cosines, with
     its top at `warmup_steps` (at least 1), to lr * warmup_factor / 10,000. Raises ValueError for values that
     make no schedule.
     """
@@ -107,10 +119,14 @@ def build_scheduler(
     main: LRScheduler
     if kind == "cosine":
         main = CosineAnnealingLR(optimizer, T_max=steps - warmup)
+    elif kind == "linear":
+        main = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps - warmup)
+    elif kind == "exponential":
+        main = StepLR(optimizer, max(decay_steps, 1), gamma)
     elif kind == "multistep":
         main = MultiStepLR(optimizer, _milestone_steps(milestones, steps, warmup), gamma)
     else:
-        raise ValueError(f"schedule must be multistep, cosine or onecycle, got {kind!r}")
+        raise ValueError(f"schedule must be multistep, cosine, onecycle, exponential or linear, got {kind!r}")
     if warmup == 0:
         return main
     rising = LinearLR(optimizer, start_factor=warmup_factor, total_iters=warmup)

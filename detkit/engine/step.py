@@ -120,5 +120,6 @@ def _out_of_memory(batches: Sequence[Batch], number: int) -> str:
     sizes = ", ".join(f"{image.shape[-1]}x{image.shape[-2]}" for image in pictures)
     return (
         f"step {number}: out of memory with {len(batches[0].images)} pictures a batch ({sizes}); "
-        "lower train.batch_size or data.short_side, or set train.precision=bfloat16"
+        "lower train.batch_size or the size of the pictures (data.short_side, or data.size of a classifier), or set "
+        "train.precision=bfloat16"
     )

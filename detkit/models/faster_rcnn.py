@@ -6,6 +6,7 @@ B pictures of any sizes, H x W the smallest size that holds all of them in whole
 import torch
 from torch import Tensor, nn
 
+from detkit.backbones.base import MIN_SIDE
 from detkit.models.roi_head import RoIHead
 from detkit.models.rpn import RPN
 from detkit.types import Detection, Proposals, Target
@@ -62,6 +63,8 @@ class FasterRCNN(nn.Module):
     def batch(self, images: list[Tensor]) -> Tensor:
         """Pictures normalised, then padded with zeros at the right and the bottom: (B, 3, H, W), channels last.
 
+        Padding also brings them to the 33 px a side that backbones need.
+
         Raises ValueError for an empty list or a picture of another shape.
         """
         if not images:
@@ -69,8 +72,8 @@ class FasterRCNN(nn.Module):
         for image in images:
             if image.ndim != 3 or image.shape[0] != 3:
                 raise ValueError(f"expected pictures of shape (3, H, W), got {tuple(image.shape)}")
-        sizes = torch.tensor(_sizes(images))
-        height, width = (sizes.amax(0).add(self.size_multiple - 1) // self.size_multiple * self.size_multiple).tolist()
+        largest = torch.tensor(_sizes(images)).amax(0).clamp(min=MIN_SIDE)
+        height, width = (largest.add(self.size_multiple - 1) // self.size_multiple * self.size_multiple).tolist()
         batch = torch.zeros((len(images), 3, height, width), device=self.pixel_mean.device)
         batch = batch.contiguous(memory_format=torch.channels_last)
         for row, image in zip(batch, images, strict=True):

@@ -131,6 +131,7 @@ class RoIHead(nn.Module):
         score_threshold: float = 0.05,
         nms_iou: float = 0.5,
         max_detections: int = 100,
+        min_size: float = 0.0,
     ) -> None:
         super().__init__()
         self.pooler, self.box_head, self.matcher = pooler, box_head, matcher
@@ -139,6 +140,7 @@ class RoIHead(nn.Module):
         self.box_loss = BoxLoss(box_loss, self.coder, smooth_l1_beta)
         self.box_loss_weight = box_loss_weight
         self.score_threshold, self.nms_iou, self.max_detections = score_threshold, nms_iou, max_detections
+        self.min_size = min_size
 
     def levels(self, boxes: Tensor) -> Tensor:
         """The level from which each of boxes (N, 4) is pooled: (N,) int64."""
@@ -200,7 +202,8 @@ class RoIHead(nn.Module):
         roi, label = torch.where(scores > self.score_threshold)
         score = scores[roi, label]
         found = clip_boxes(self.coder.decode(self._deltas_of(deltas[roi], label), boxes[roi]), *size)
-        solid = torch.where((found[:, 2:] > found[:, :2]).all(dim=1))[0]
+        extent = found[:, 2:] - found[:, :2]
+        solid = torch.where(((extent > 0) & (extent >= self.min_size)).all(dim=1))[0]
         found, label, score = found[solid], label[solid], score[solid]
         keep = batched_nms(found, score, label, self.nms_iou)[: self.max_detections]
         return {"boxes": found[keep], "labels": label[keep], "scores": score[keep]}

@@ -7,6 +7,7 @@ objectness: logits, one an anchor; deltas: see coder.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,10 @@ class RPN(nn.Module):
     """Feature levels to proposals, and to losses where targets are given.
 
     Losses are sums over the sampled anchors divided by `samples` times the number of pictures.
+
+    `sigmoid`: when logits become scores. Those above 16 all become 1, and how such ties are broken differs:
+    `before_nms` after the best of each level are chosen (torchvision), `first` before that (mmdetection; the order of
+    the anchors decides), `last` after NMS (detectron2; nothing ties).
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class RPN(nn.Module):
         positive_fraction: float = 0.5,
         nms_iou: float = 0.7,
         min_size: float = 0.0,
+        sigmoid: Literal["first", "before_nms", "last"] = "before_nms",
         box_loss: str = "smooth_l1",
         smooth_l1_beta: float = 1 / 9,
         box_loss_weight: float = 1.0,
@@ -76,7 +82,7 @@ class RPN(nn.Module):
         self.head, self.anchors, self.matcher = head, anchors, matcher
         self.train_counts, self.test_counts = train_counts, test_counts
         self.samples, self.positive_fraction = samples, positive_fraction
-        self.nms_iou, self.min_size = nms_iou, min_size
+        self.nms_iou, self.min_size, self.sigmoid = nms_iou, min_size, sigmoid
         self.coder = BoxCoder()
         self.box_loss = BoxLoss(box_loss, self.coder, smooth_l1_beta)
         self.box_loss_weight = box_loss_weight
@@ -108,13 +114,17 @@ class RPN(nn.Module):
     ) -> list[Proposals]:
         """The best anchors of each level (B, R_i), decoded, clipped, and thinned out level by level."""
         counts = self.train_counts if training else self.test_counts
-        scores, index, level = _top_of_levels(objectness, counts.pre_nms)
+        if self.sigmoid == "first":
+            objectness = [level.sigmoid() for level in objectness]
+        scores, index, level = _top_of_levels(objectness, counts.pre_nms, in_order=self.sigmoid == "first")
+        if self.sigmoid == "before_nms":
+            scores = scores.sigmoid()
         kept = torch.cat(deltas, 1).gather(1, index[..., None].expand(-1, -1, 4))
         boxes = self.coder.decode(kept, anchors[index])
         size = torch.tensor(image_sizes, device=boxes.device, dtype=boxes.dtype)[:, None]
         boxes = torch.stack([boxes[..., i].clamp(min=0).minimum(size[..., 1 - i % 2]) for i in range(4)], dim=-1)
         return [
-            self._thin_out(boxes[picture], scores[picture].sigmoid(), level, counts.post_nms)
+            self._thin_out(boxes[picture], scores[picture], level, counts.post_nms)
             for picture in range(len(boxes))
         ]
 
@@ -123,8 +133,14 @@ class RPN(nn.Module):
         extent = boxes[:, 2:] - boxes[:, :2]
         large = torch.where((extent >= self.min_size).all(dim=1) & (extent > 0).all(dim=1))[0]
         boxes, scores, level = boxes[large], scores[large], level[large]
-        keep = batched_nms(boxes, scores, level, self.nms_iou)[:count]
-        return {"boxes": boxes[keep], "scores": scores[keep]}
+        if self.sigmoid == "first":
+            scores, order = scores.sort(descending=True)  # mmcv's sort, which is not stable
+            boxes, level = boxes[order], level[order]
+            keep = batched_nms(boxes, torch.arange(len(boxes), 0, -1).to(boxes), level, self.nms_iou)[:count]
+        else:
+            keep = batched_nms(boxes, scores, level, self.nms_iou)[:count]
+        scores = scores[keep].sigmoid() if self.sigmoid == "last" else scores[keep]
+        return {"boxes": boxes[keep], "scores": scores}
 
     def _losses(self, objectness: Tensor, deltas: Tensor, anchors: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Losses of objectness (B, R) and deltas (B, R, 4) on anchors that are sampled picture by picture."""
@@ -152,11 +168,21 @@ def _flatten(level: Tensor, values: int) -> Tensor:
     return level.permute(0, 2, 3, 1).reshape(pictures, -1, values)
 
 
-def _top_of_levels(objectness: list[Tensor], count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The best `count` of each level: logits (B, K * L), their index among all anchors, and their level (K * L,)."""
+def _top_of_levels(
+    objectness: list[Tensor], count: int, in_order: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The best `count` of each level: values (B, K * L), their index among all anchors, and their level (K * L,).
+
+    `in_order`: of equal values the first ones, which takes longer.
+    """
     scores, indices, levels, first = [], [], [], 0
     for level, logits in enumerate(objectness):
-        best, index = logits.topk(min(count, logits.shape[1]), dim=1)
+        if in_order and logits.shape[1] <= count:
+            best, index = logits, torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
+        elif in_order:
+            best, index = (part[:, :count] for part in logits.sort(dim=1, descending=True, stable=True))
+        else:
+            best, index = logits.topk(min(count, logits.shape[1]), dim=1)
         scores.append(best)
         indices.append(index + first)
         levels.append(torch.full((best.shape[1],), level, device=logits.device))

@@ -1,0 +1,1 @@
+"""Recipes that pretrain each backbone as a classifier, as the papers state them."""

@@ -1,0 +1,11 @@
+"""DenseNet-169: as `cls/densenet121` (Huang et al., 2017, section 4.2)."""
+
+from detkit.classifier_config import ClassifierConfig
+from detkit.config import load_config
+
+config = load_config("cls/densenet121", kind=ClassifierConfig).replace(
+    {
+        "name": "cls_densenet169",
+        "model.backbone.name": "densenet169",
+    }
+)

@@ -1,0 +1,17 @@
+"""MobileNet V1: as `cls/mobilenet_v2`, with milder crops.
+
+Howard et al., MobileNets (2017), section 3.2: RMSProp as for Inception V3, but no side heads, no label smoothing and
+less distorted crops, as small nets overfit less. It states no numbers; those of V2 serve.
+"""
+
+from detkit.classifier_config import ClassifierConfig
+from detkit.config import load_config
+
+config = load_config("cls/mobilenet_v2", kind=ClassifierConfig).replace(
+    {
+        "name": "cls_mobilenet_v1",
+        "model.backbone.name": "mobilenet_v1",
+        "data.crop_scale": (0.35, 1.0),
+        "data.colour": 0.0,
+    }
+)

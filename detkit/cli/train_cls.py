@@ -1,0 +1,121 @@
+"""`detkit train-cls CONFIG data.root=IMAGENET [section.key=value ...]`: pretrain a backbone as a classifier."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from torch import Tensor, nn
+
+from detkit.build import build_trainer, choose_device, choose_precision
+from detkit.classifier_config import ClassifierConfig
+from detkit.cli.errors import Debug, Overrides, run_command
+from detkit.cli.output import say
+from detkit.config import load_config
+from detkit.engine.resume import resumed_state
+from detkit.engine.run import describe_run, new_run_folder
+from detkit.engine.schedule import scaled_lr
+from detkit.engine.seeding import seed_step, use_deterministic_algorithms
+from detkit.engine.train import Evaluate, TrainResult
+from detkit.evaluation.classification import evaluate_classifier
+from detkit.pretraining import FolderLoader, Folders, build_folders, build_loaders, build_training
+
+# Reading every validation picture once before training is worth its time on sets up to this size.
+SMALL_SET = 1000
+# What may differ between a run and its continuation without changing what it computes.
+HARMLESS = (
+    *("data.workers", "data.root", "data.train_folder", "data.val_folder"),
+    *("train.output", "train.checkpoint_minutes", "train.log_every"),
+)
+
+
+def train_cls(
+    config: Annotated[str, typer.Argument(help="A config file, or the name of one of detkit's: cls/detnet59, ...")],
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint of the folder train.output.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Train a classifier on a folder of pictures for each class; its checkpoint starts a detector's backbone."""
+    console = Console()
+    settings = load_config(config, overrides or [], kind=ClassifierConfig)
+    result, folder = run_classifier_training(settings, resume, console)
+    best = folder / ("last.pth" if result.best is None else "best.pth")
+    shown = ", ".join(f"{key} {value:.4f}" for key, value in result.metrics.items() if key.startswith("top"))
+    say(console, f"last {shown}, best top1 {result.best or 0:.4f}: {best}")
+    say(console, f"a detector starts from it: detkit train fpn_{settings.model.backbone.name} "
+        f"model.backbone.weights={best}")  # fmt: skip
+
+
+def run_classifier_training(config: ClassifierConfig, resume: bool, console: Console) -> tuple[TrainResult, Path]:
+    """Everything between a config and a trained classifier. Returns the result and the run folder."""
+    device = choose_device(config.train.device)
+    precision, why = choose_precision(config.train.precision, device)
+    if config.train.deterministic:
+        use_deterministic_algorithms()
+    folders = build_folders(config.data)
+    plain = config.model_dump(mode="json")
+    output = Path(config.train.output or f"runs/{config.name}").expanduser()
+    state = resumed_state(output, plain, folders.fingerprint(), HARMLESS) if resume else None
+    _print_data(folders, console)
+    seed_step(config.train.seed, -1)
+    model = build_training(config.model, len(folders.train.classes), config.train.label_smoothing).to(device)
+    loader, val_loader = build_loaders(config, folders, device)
+    if len(folders.val) <= SMALL_SET:
+        for _ in val_loader.epoch(0):
+            pass  # a picture that cannot be read ends the run here, not after an epoch
+    folder = output if resume else new_run_folder(output)
+    evaluate = _evaluation(val_loader, device, precision)
+    extra = _checkpoint_extra(config, folders)
+    trainer = build_trainer(config.train, model, loader, folder, extra, evaluate, state, precision, "top1")
+    if state is None:
+        describe_run(folder, plain, list(folders.train.classes), sys.argv)
+    say(console, f"device {device}, {precision}: {why}")
+    say(
+        console,
+        f"{trainer.steps} steps of {config.train.batch_size * config.train.accumulate} pictures, lr "
+        f"{scaled_lr(config.train.lr, config.train.batch_size, config.train.accumulate):.3g} "
+        f"({config.train.lr:.3g} for 16 pictures a step), run folder {folder}",
+    )
+    result = trainer.run()
+    if loader.skipped:
+        say(console, f"{len(loader.skipped)} unreadable pictures were left out: {', '.join(loader.skipped)}")
+    return result, folder
+
+
+def _evaluation(loader: FolderLoader, device: torch.device, precision: str) -> Evaluate:
+    def evaluate(module: nn.Module, step: int) -> dict[str, float]:
+        def predict(images: list[Tensor]) -> Tensor:
+            moved = [image.to(device) for image in images]
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                return module.predict(moved)  # type: ignore[operator]
+
+        return evaluate_classifier(predict, loader.epoch(0))
+
+    return evaluate
+
+
+def _print_data(folders: Folders, console: Console) -> None:
+    for name, index in (("train", folders.train), ("val", folders.val)):
+        say(console, f"{name}: {len(index)} pictures of {index.root}")
+    classes = folders.train.classes
+    shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+    say(console, f"{len(classes)} classes: {shown}")
+
+
+def _checkpoint_extra(config: ClassifierConfig, folders: Folders) -> dict[str, object]:
+    classes = list(folders.train.classes)
+    return {
+        "config": config.model_dump(mode="json"),
+        "classes": classes,
+        "category_ids": list(range(len(classes))),
+        "data": folders.fingerprint(),
+    }
+
+
+def main() -> None:
+    """Entry point of tools/train_cls.py."""
+    run_command(train_cls)

@@ -1,0 +1,79 @@
+"""What the config of a classifier becomes: the folders of pictures, the loaders, the net with its losses."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from detkit.build import build_classifier
+from detkit.classifier_config import ClassifierConfig, ClassifierModelConfig, FolderConfig
+from detkit.data.classification import AreaCrop, CentreCrop, ClassificationDataset, Crop, SideCrop
+from detkit.data.folders import FolderIndex, load_folders
+from detkit.data.loader import EpochLoader
+from detkit.data.transforms import build_transform
+from detkit.models.classification import ClassifierTraining
+from detkit.norm import set_norm_eps
+
+FolderLoader = EpochLoader[ClassificationDataset]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Both splits; the classes are those of training."""
+
+    train: FolderIndex
+    val: FolderIndex
+
+    def fingerprint(self) -> str:
+        """Changes when pictures come, go or change class."""
+        return f"{self.train.fingerprint()}-{self.val.fingerprint()}"
+
+
+def build_folders(config: FolderConfig) -> Folders:
+    """Find the pictures of both splits. Raises ValueError where the layout is not the one that is expected."""
+    root = Path(config.root).expanduser()
+    train = load_folders(root, config.train_folder, limit=config.limit)
+    return Folders(train, load_folders(root, config.val_folder, train.classes, config.limit))
+
+
+def build_loaders(
+    config: ClassifierConfig, folders: Folders, device: torch.device
+) -> tuple[FolderLoader, FolderLoader]:
+    """Shuffled and augmented batches of the training split, and the validation pictures, each once and as they are."""
+    data, train = config.data, config.train
+    transform = build_transform(data.flip, data.vertical_flip, data.colour, 0.0)
+    dataset = ClassificationDataset(folders.train, data.size, _crop(data), transform, train.seed)
+    shuffled = EpochLoader(
+        dataset,
+        train.batch_size,
+        shuffle=True,
+        seed=train.seed,
+        workers=data.workers,
+        group_by_aspect=False,
+        drop_last=True,
+        skip_unreadable=data.on_bad == "drop",
+        pin_memory=device.type == "cuda",
+    )
+    plain = ClassificationDataset(folders.val, data.size, CentreCrop(data.size, data.val_short_side))
+    return shuffled, EpochLoader(plain, train.batch_size, shuffle=False, workers=data.workers, group_by_aspect=False)
+
+
+def _crop(config: FolderConfig) -> Crop:
+    if config.crop == "side":
+        return SideCrop(config.size, config.short_sides)
+    return AreaCrop(config.crop_scale, config.crop_ratio)
+
+
+def build_training(config: ClassifierModelConfig, num_classes: int, label_smoothing: float = 0.0) -> ClassifierTraining:
+    """The classifier of a config with its losses, in channels-last memory. Raises ValueError for unknown options."""
+    backbone = config.backbone
+    options = dict(backbone.options) | ({"stride_in_1x1": True} if backbone.stride_in_1x1 else {})
+    if backbone.norm != "default":
+        options["norm"] = backbone.norm
+    classifier = build_classifier(
+        backbone.name, num_classes, frozen_stages=backbone.frozen_stages, padding=backbone.padding, **options
+    )
+    if backbone.norm_eps is not None:
+        set_norm_eps(classifier, backbone.norm_eps)
+    training = ClassifierTraining(classifier, config.pixel_mean, config.pixel_std, label_smoothing)
+    return training.to(memory_format=torch.channels_last)

@@ -1,0 +1,105 @@
+"""Each backbone learns one real picture by heart, from random weights, as a detector: a road sign and a traffic light.
+
+One recipe for all: AdamW with a warm-up and clipping, a narrow neck and head. A batch is the same picture every time,
+so batch norm sees one set of statistics; it follows them closely (momentum), and evaluation uses what it followed.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from detkit.backbones import BACKBONES
+from detkit.build import build_detector
+from detkit.config import load_config
+from detkit.data.pictures import read_picture
+from detkit.data.resize import resize_picture
+from detkit.engine.schedule import build_optimizer
+from detkit.engine.step import Stepper
+from detkit.evaluation.coco import detection_rows, evaluate_coco
+from detkit.models.faster_rcnn import FasterRCNN
+from detkit.types import Batch, Target
+from tests.test_backbone_configs import config_name
+
+PICTURE = "road73.jpg"  # 400 x 269 px; at a short side of 96 px the stop sign has 64 x 67 px, the light 16 x 28 px
+SHORT_SIDE = 96
+STEPS, WARMUP, EVERY = 200, 10, 10
+SMALL = {
+    "model.backbone.weights": None,
+    "model.backbone.norm": "default",
+    "model.neck.out_channels": 64,
+    "model.roi_head.width": 128,
+    "model.roi_head.samples": 64,
+    "model.rpn.samples": 64,
+    "model.rpn.pre_nms_train": 100,
+    "model.rpn.post_nms_train": 100,
+    "model.rpn.pre_nms_test": 100,
+    "model.rpn.post_nms_test": 50,
+    "model.size_multiple": 8,
+}
+
+
+def one_picture(real_data: Path) -> tuple[Batch, dict[str, Any]]:
+    """The picture as a batch of one, and its ground truth in COCO's format, in pixels of the resized picture."""
+    content = json.loads((real_data / "roadsigns/annotations/instances_train.json").read_text())
+    (row,) = (image for image in content["images"] if image["file_name"] == PICTURE)
+    image = resize_picture(read_picture(real_data / "roadsigns/images" / PICTURE), SHORT_SIDE, 1000)
+    height, width = image.shape[1:]
+    scale = torch.tensor([width / row["width"], height / row["height"]]).repeat(2)
+    annotations = [entry for entry in content["annotations"] if entry["image_id"] == row["id"]]
+    ids = [entry["category_id"] for entry in annotations]
+    corners = torch.tensor([entry["bbox"] for entry in annotations]) * scale
+    boxes = torch.cat((corners[:, :2], corners[:, :2] + corners[:, 2:]), 1)
+    target: Target = {"boxes": boxes, "labels": torch.arange(len(boxes))}
+    truth = {
+        "images": [{"id": 1, "file_name": PICTURE, "height": height, "width": width}],
+        "categories": [category for category in content["categories"] if category["id"] in ids],
+        "annotations": [
+            {**entry, "image_id": 1, "bbox": box.tolist(), "area": float(box[2] * box[3]), "iscrowd": 0}
+            for entry, box in zip(annotations, corners, strict=True)
+        ],
+    }
+    meta = {"image_id": 1, "file_name": PICTURE, "height": height, "width": width}
+    return Batch([image], [target], [meta]), {"truth": truth, "ids": ids}
+
+
+def follow_closely(model: nn.Module) -> None:
+    """Batch norm that takes half of its statistics from the last step."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 0.5
+
+
+def average_precision(model: FasterRCNN, batch: Batch, wanted: dict[str, Any]) -> float:
+    model.eval()
+    rows = detection_rows(model.predict(batch.images), [1], wanted["ids"])
+    model.train()
+    return evaluate_coco(wanted["truth"], rows)["AP"]
+
+
+def learn(name: str, batch: Batch, wanted: dict[str, Any], steps: int = STEPS) -> tuple[float, int]:
+    """AP after training, which ends as soon as it is 0.9, and the number of steps."""
+    torch.manual_seed(0)
+    config = load_config(config_name(name)).replace(SMALL)
+    model = build_detector(config.model, len(wanted["ids"]), pretrained=False).train()
+    follow_closely(model)
+    optimizer = build_optimizer(model, "adamw", 1e-3, 1e-4)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, WARMUP)
+    stepper = Stepper(model, optimizer, torch.device("cpu"), clip_norm=5.0)
+    for step in range(1, steps + 1):
+        stepper.step([batch], step)
+        schedule.step()
+        if step % EVERY == 0 and (score := average_precision(model, batch, wanted)) >= 0.9:
+            break
+    return score, step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+def test_each_backbone_learns_a_picture_by_heart(real_data: Path, name: str) -> None:
+    batch, wanted = one_picture(real_data)
+    score, steps = learn(name, batch, wanted)
+    assert score >= 0.9, f"AP {score:.3f} after {steps} steps"
