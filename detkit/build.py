@@ -121,10 +121,13 @@ def build_detector(
     return model.to(memory_format=torch.channels_last)
 
 
-def _backbone(
-    config: BackboneConfig, pretrained: bool, on_loaded: Callable[[LoadReport], None] | None
-) -> nn.Module:
-    options = dict(config.options) | ({"stride_in_1x1": True} if config.stride_in_1x1 else {})
+def backbone_options(config: BackboneConfig) -> dict[str, Any]:
+    """What the config sets beyond the options that all backbones have."""
+    chosen = {} if config.stride_in_1x1 is None else {"stride_in_1x1": config.stride_in_1x1}
+    return {**config.options, **chosen}
+
+
+def _backbone(config: BackboneConfig, pretrained: bool, on_loaded: Callable[[LoadReport], None] | None) -> nn.Module:
     backbone = build_backbone(
         config.name,
         norm=config.norm,
@@ -132,7 +135,7 @@ def _backbone(
         padding=config.padding,
         weights=config.weights if pretrained else None,
         on_loaded=on_loaded,
-        **options,
+        **backbone_options(config),
     )
     if config.norm_eps is not None:
         set_norm_eps(backbone, config.norm_eps)

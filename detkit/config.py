@@ -51,6 +51,7 @@ class BackboneConfig(Section):
     `frozen_stages`: how many leading stages do not train: 0 none, 1 the stem, 2 the stem and the first stage, ...
     `norm_eps`: what batch norm adds to the variance; none: what the net's paper adds.
     `norm` default: the net's own. `padding` centred puts cells where strides say, reference is the published layout.
+    `stride_in_1x1`, of ResNets and DetNet: whether blocks stride in their first 1x1 or in the 3x3; none: the net's own.
     `options`: what else the net's constructor takes, e.g. {"groups": 8}, on the command line also
     model.backbone.options.groups=8.
     """
@@ -60,7 +61,7 @@ class BackboneConfig(Section):
     frozen_stages: Annotated[int, Field(ge=0, le=6)] = 0
     norm: BackboneNorm = "default"
     padding: Literal["centred", "reference"] = "centred"
-    stride_in_1x1: bool = False
+    stride_in_1x1: bool | None = None
     norm_eps: Annotated[float, Field(ge=0)] | None = None
     options: dict[str, bool | int | float | str] = {}
 

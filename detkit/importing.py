@@ -106,7 +106,7 @@ def convert(
     state: State, library: Library, source: str, bn_eps: float = 1e-5, names: Sequence[str] | None = None
 ) -> Imported:
     """A state dict under a library's names to detkit's, as `import_weights` does. Raises ValueError."""
-    mapped, unused = rename(state, library.detector)
+    mapped, _ = rename(state, library.detector)
     if not any(name.startswith(("rpn.", "roi_head.")) for name in mapped.values()):
         return _convert_backbone(state, library)
     mapped = number_layers(mapped)
@@ -174,7 +174,7 @@ def _checked(config: Config, num_classes: int, ours: State) -> State:
 
 
 def _convert_backbone(state: State, library: Library) -> Imported:
-    mapped, unused = rename(state, library.backbone)
+    mapped, _ = rename(state, library.backbone)
     ours = {mapped[name]: state[name] for name in mapped}
     found, report = _fitting_backbone(ours)
     if library.bgr:
@@ -189,9 +189,11 @@ def _convert_backbone(state: State, library: Library) -> Imported:
 def _fitting_backbone(state: State) -> tuple[str, LoadReport]:
     """The backbone whose tensors these are. Raises ValueError when none has at least 95 % of them."""
     reports: dict[str, LoadReport] = {}
-    for name, backbone in BACKBONES.items():
+    for name in sorted(BACKBONES, key=lambda name: not name.startswith("resnet")):  # most are of this family
         with torch.device("meta"):
-            reports[name] = load_weights(backbone(), state)
+            report = reports[name] = load_weights(BACKBONES[name](), state)
+        if not (report.missing or report.mismatched or report.unexpected):
+            break
     best = max(reports, key=lambda name: _fit(reports[name]))
     return best, reports[best].require(f"the nearest backbone is {best}")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from detkit.build import build_classifier
+from detkit.build import backbone_options, build_classifier
 from detkit.classifier_config import ClassifierConfig, ClassifierModelConfig, FolderConfig
 from detkit.data.classification import AreaCrop, CentreCrop, ClassificationDataset, Crop, SideCrop
 from detkit.data.folders import FolderIndex, load_folders
@@ -67,7 +67,7 @@ def _crop(config: FolderConfig) -> Crop:
 def build_training(config: ClassifierModelConfig, num_classes: int, label_smoothing: float = 0.0) -> ClassifierTraining:
     """The classifier of a config with its losses, in channels-last memory. Raises ValueError for unknown options."""
     backbone = config.backbone
-    options = dict(backbone.options) | ({"stride_in_1x1": True} if backbone.stride_in_1x1 else {})
+    options = backbone_options(backbone)
     if backbone.norm != "default":
         options["norm"] = backbone.norm
     classifier = build_classifier(

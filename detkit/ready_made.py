@@ -40,7 +40,9 @@ def coco_detector(name: str) -> dict[str, Any]:
     where the weights are neither there nor can be had.
     """
     if name not in DETECTORS:
-        raise ValueError(f"no detector {PREFIX}{name}: the names are {', '.join(PREFIX + known for known in DETECTORS)}")
+        raise ValueError(
+            f"no detector {PREFIX}{name}: the names are {', '.join(PREFIX + known for known in DETECTORS)}"
+        )
     weights, eps = DETECTORS[name]
     fetched = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rpartition("/")[2]
     imported = fetched.parent / "detkit" / f"{fetched.stem}-{VERSION}.pth"

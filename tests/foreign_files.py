@@ -37,7 +37,7 @@ def torchvision_detector(kind: str, num_classes: int = 91, eps: float = 1e-5, **
     return model
 
 
-SPREAD = {"v1": 0.5, "v2": 0.5}
+SPREAD = {"v1": 4.0, "v2": 12.0}
 
 
 def fixture_weights(folder: Path, library: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Each backbone learns one real picture by heart, from random weights, as a detector: a road sign and a traffic light.
 
 One recipe for all: AdamW with a warm-up and clipping, a narrow neck and head. A batch is the same picture every time,
-so batch norm sees one set of statistics; it follows them closely (momentum), and evaluation uses what it followed.
+so batch norm sees one set of statistics; a few passes before each evaluation bring them up to the weights of that step.
 """
 
 import json
@@ -17,7 +17,7 @@ from detkit.build import build_detector
 from detkit.config import load_config
 from detkit.data.pictures import read_picture
 from detkit.data.resize import resize_picture
-from detkit.engine.schedule import build_optimizer
+from detkit.engine.schedule import build_optimizer, build_scheduler
 from detkit.engine.step import Stepper
 from detkit.evaluation.coco import detection_rows, evaluate_coco
 from detkit.models.faster_rcnn import FasterRCNN
@@ -26,7 +26,9 @@ from tests.test_backbone_configs import config_name
 
 PICTURE = "road73.jpg"  # 400 x 269 px; at a short side of 96 px the stop sign has 64 x 67 px, the light 16 x 28 px
 SHORT_SIDE = 96
-STEPS, WARMUP, EVERY = 200, 10, 10
+STEPS, WARMUP, EVERY = 120, 10, 10
+LR = 1e-3
+ENOUGH = 0.9 - 1e-6  # a mean of float sums: 0.9 may come out a hair below
 SMALL = {
     "model.backbone.weights": None,
     "model.backbone.norm": "default",
@@ -38,6 +40,8 @@ SMALL = {
     "model.rpn.post_nms_train": 100,
     "model.rpn.pre_nms_test": 100,
     "model.rpn.post_nms_test": 50,
+    "model.roi_head.box_loss": "l1",
+    "model.roi_head.box_loss_weight": 2.0,
     "model.size_multiple": 8,
 }
 
@@ -66,14 +70,19 @@ def one_picture(real_data: Path) -> tuple[Batch, dict[str, Any]]:
     return Batch([image], [target], [meta]), {"truth": truth, "ids": ids}
 
 
-def follow_closely(model: nn.Module) -> None:
-    """Batch norm that takes half of its statistics from the last step."""
+@torch.no_grad()
+def settle_norms(model: FasterRCNN, batch: Batch, passes: int = 4) -> None:
+    """Statistics of batch norm for the weights as they are: the mean over passes in training mode."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.5
+            module.reset_running_stats()
+            module.momentum = None
+    for _ in range(passes):
+        model.features(batch.images)
 
 
 def average_precision(model: FasterRCNN, batch: Batch, wanted: dict[str, Any]) -> float:
+    settle_norms(model, batch)
     model.eval()
     rows = detection_rows(model.predict(batch.images), [1], wanted["ids"])
     model.train()
@@ -85,14 +94,13 @@ def learn(name: str, batch: Batch, wanted: dict[str, Any], steps: int = STEPS) -
     torch.manual_seed(0)
     config = load_config(config_name(name)).replace(SMALL)
     model = build_detector(config.model, len(wanted["ids"]), pretrained=False).train()
-    follow_closely(model)
-    optimizer = build_optimizer(model, "adamw", 1e-3, 1e-4)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.1, 1.0, WARMUP)
+    optimizer = build_optimizer(model, "adamw", LR, 1e-4)
+    schedule = build_scheduler(optimizer, "cosine", steps, WARMUP, 0.1)
     stepper = Stepper(model, optimizer, torch.device("cpu"), clip_norm=5.0)
     for step in range(1, steps + 1):
         stepper.step([batch], step)
         schedule.step()
-        if step % EVERY == 0 and (score := average_precision(model, batch, wanted)) >= 0.9:
+        if step % EVERY == 0 and (score := average_precision(model, batch, wanted)) >= ENOUGH:
             break
     return score, step
 
@@ -102,4 +110,4 @@ def learn(name: str, batch: Batch, wanted: dict[str, Any], steps: int = STEPS) -
 def test_each_backbone_learns_a_picture_by_heart(real_data: Path, name: str) -> None:
     batch, wanted = one_picture(real_data)
     score, steps = learn(name, batch, wanted)
-    assert score >= 0.9, f"AP {score:.3f} after {steps} steps"
+    assert score >= ENOUGH, f"AP {score:.3f} after {steps} steps"

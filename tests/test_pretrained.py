@@ -70,5 +70,5 @@ def test_unknown_backbones_and_options_name_the_known_ones() -> None:
 
 
 def test_options_reach_the_net() -> None:
-    assert build_backbone("detnet59", stride_in_1x1=True).layer2[0].conv1.stride == (2, 2)
+    assert build_backbone("resnet50", stride_in_1x1=True).layer2[0].conv1.stride == (2, 2)
     assert build_classifier("resnet18", num_classes=7, norm="group").fc.out_features == 7

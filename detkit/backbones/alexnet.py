@@ -8,6 +8,7 @@ and the fifth convolution. Stages: one per level. `lrn` adds the local response 
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from detkit.backbones.base import Backbone, Padding, check_norm, check_padding, initialise
@@ -47,8 +48,11 @@ class AlexNet(Backbone):
             nn.Conv2d(256, 256, 3, padding=1),
             nn.ReLU(inplace=True),
         )
-        self.lrn = response_norm() if lrn else nn.Identity()
+        self.lrn: nn.Module = nn.Identity()
         initialise(self)
+        if lrn:
+            self.lrn = norm_layer = response_norm()
+            _make_up_for(norm_layer, self.features[0], self.features[3])
         self.freeze(frozen_stages)
 
     def stages(self) -> list[list[nn.Module]]:
@@ -81,9 +85,17 @@ class AlexNetClassifier(AlexNet):
         return self.classifier(self.avgpool(self.pool(last)).flatten(1))
 
 
-def response_norm() -> nn.Module:
+def response_norm() -> nn.LocalResponseNorm:
     """Each activation over (2 + 1e-4 * the sum of squares of its 5 neighbouring channels) ** 0.75, itself included.
 
     PyTorch divides alpha by the number of channels in the sum, the paper does not.
     """
     return nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+
+
+@torch.no_grad()
+def _make_up_for(norm: nn.LocalResponseNorm, *convs: nn.Module) -> None:
+    """Scale up the convolutions before the norm: it divides even small activations by 2 ** 0.75, each time."""
+    for conv in convs:
+        assert isinstance(conv, nn.Conv2d)
+        conv.weight.mul_(norm.k**norm.beta)

@@ -85,8 +85,8 @@ class SqueezeNetClassifier(SqueezeNet):
     ) -> None:
         super().__init__(version, padding=padding, **options)
         last = nn.Conv2d(self.channels[-1], num_classes, 1)
+        initialise(last)
         nn.init.normal_(last.weight, std=0.01)
-        nn.init.zeros_(last.bias)
         self.classifier = nn.Sequential(nn.Dropout(), last, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1))
 
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]

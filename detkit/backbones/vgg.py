@@ -1,8 +1,8 @@
-"""VGG-16 (Simonyan and Zisserman, Very Deep Convolutional Networks, 2015, table 1, column D), as feature levels for FPN.
+"""VGG-16 (Simonyan and Zisserman, Very Deep Convolutional Networks, 2015, table 1, column D), as levels for FPN.
 
 Names of parameters are torchvision's: vgg16 without norm, vgg16_bn with one behind each convolution. Levels: channels
-256, 512, 512, 512 at strides 4, 8, 16, 32: conv3_3, conv4_3, conv5_3 and the pool behind it. Stages: the five groups of
-convolutions, each with the pool before it, and the last pool. At 224 the convolutions have 15.3 G multiply-adds.
+256, 512, 512, 512 at strides 4, 8, 16, 32: the ends of the third, fourth and fifth group of convolutions, and the pool
+behind the last. Stages: the five groups, each with the pool before it, and the last pool.
 """
 
 from typing import Any

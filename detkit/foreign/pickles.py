@@ -108,7 +108,9 @@ def read_pickle(path: Path) -> Any:
         with open(path, "rb") as file:
             return _as_tensors(_Reader(file, encoding="latin1").load())
     except pickle.UnpicklingError as error:
-        raise ValueError(f"{path}: not a file of plain weights, and nothing else is read: {first_line(error)}") from None
+        raise ValueError(
+            f"{path}: not a file of plain weights, and nothing else is read: {first_line(error)}"
+        ) from None
     except (*DAMAGED, MemoryError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read as weights (truncated or damaged?): {first_line(error)}") from None
 

@@ -1,4 +1,4 @@
-"""timm's classifiers: its ResNets have torchvision's names, and where only timm has a net, detkit's names are timm's."""
+"""timm's classifiers: its ResNets have torchvision's names; nets that only timm has are named here as there."""
 
 from detkit.foreign.names import Library
 

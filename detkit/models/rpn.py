@@ -57,8 +57,8 @@ class RPN(nn.Module):
     Losses are sums over the sampled anchors divided by `samples` times the number of pictures.
 
     `sigmoid`: when logits become scores. Those above 16 all become 1, and how such ties are broken differs:
-    `before_nms` after the best of each level are chosen (torchvision), `first` before that (mmdetection; the order of
-    the anchors decides), `last` after NMS (detectron2; nothing ties).
+    `before_nms` after the best of each level are chosen (torchvision), `first` before that (mmdetection; torch's sort
+    decides, which may differ from one processor to another), `last` after NMS (detectron2; nothing ties).
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class RPN(nn.Module):
         counts = self.train_counts if training else self.test_counts
         if self.sigmoid == "first":
             objectness = [level.sigmoid() for level in objectness]
-        scores, index, level = _top_of_levels(objectness, counts.pre_nms, in_order=self.sigmoid == "first")
+        scores, index, level = _top_of_levels(objectness, counts.pre_nms, by_sort=self.sigmoid == "first")
         if self.sigmoid == "before_nms":
             scores = scores.sigmoid()
         kept = torch.cat(deltas, 1).gather(1, index[..., None].expand(-1, -1, 4))
@@ -124,8 +124,7 @@ class RPN(nn.Module):
         size = torch.tensor(image_sizes, device=boxes.device, dtype=boxes.dtype)[:, None]
         boxes = torch.stack([boxes[..., i].clamp(min=0).minimum(size[..., 1 - i % 2]) for i in range(4)], dim=-1)
         return [
-            self._thin_out(boxes[picture], scores[picture], level, counts.post_nms)
-            for picture in range(len(boxes))
+            self._thin_out(boxes[picture], scores[picture], level, counts.post_nms) for picture in range(len(boxes))
         ]
 
     def _thin_out(self, boxes: Tensor, scores: Tensor, level: Tensor, count: int) -> Proposals:
@@ -168,19 +167,18 @@ def _flatten(level: Tensor, values: int) -> Tensor:
     return level.permute(0, 2, 3, 1).reshape(pictures, -1, values)
 
 
-def _top_of_levels(
-    objectness: list[Tensor], count: int, in_order: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
+def _top_of_levels(objectness: list[Tensor], count: int, by_sort: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """The best `count` of each level: values (B, K * L), their index among all anchors, and their level (K * L,).
 
-    `in_order`: of equal values the first ones, which takes longer.
+    `by_sort`: as mmdetection does it, where torch's sort decides between equal values; a level that is not longer
+    than `count` keeps the order of its anchors.
     """
     scores, indices, levels, first = [], [], [], 0
     for level, logits in enumerate(objectness):
-        if in_order and logits.shape[1] <= count:
+        if by_sort and logits.shape[1] <= count:
             best, index = logits, torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
-        elif in_order:
-            best, index = (part[:, :count] for part in logits.sort(dim=1, descending=True, stable=True))
+        elif by_sort:
+            best, index = (part[:, :count] for part in logits.sort(dim=1, descending=True))
         else:
             best, index = logits.topk(min(count, logits.shape[1]), dim=1)
         scores.append(best)

@@ -1,0 +1,126 @@
+"""`detkit import-weights`, the messages for wrong files, and `coco:` detectors from a file in torch's cache."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import resnet18
+
+from detkit.build import build_backbone
+from detkit.cli.import_weights import read_names
+from detkit.engine.checkpoint import load_checkpoint
+from detkit.importing import import_weights
+from detkit.predict import Detector
+from detkit.ready_made import DETECTORS
+from tests.conftest import Outcome
+from tests.foreign_files import torchvision_detector
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector of torchvision with two classes."""
+    file = tmp_path_factory.mktemp("theirs") / "model.pth"
+    torch.save({"model": torchvision_detector("v1", num_classes=3).state_dict(), "epoch": 3}, file)
+    return file
+
+
+def test_a_detector_becomes_a_checkpoint(theirs: Path, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "names.txt").write_text("cat\n\ndog\n")
+    arguments = (theirs, "--from", "torchvision", "--output", tmp_path / "x.pth", "--classes", tmp_path / "names.txt")
+    done = command("import-weights", *arguments, "--bn-eps", "0")
+    assert done.status == 0 and "mapped" in done.out and "2 classes: cat, dog" in done.out
+    state = load_checkpoint(tmp_path / "x.pth")
+    assert state["classes"] == ["cat", "dog"] and state["category_ids"] == [1, 2]
+    assert state["config"]["model"]["backbone"]["norm_eps"] == 0
+    again = command("import-weights", *arguments)
+    assert again.status == 2 and "exists already" in again.err
+
+
+def test_a_backbone_becomes_weights_for_a_backbone(tmp_path: Path, command: Command) -> None:
+    torch.manual_seed(0)
+    net = resnet18(weights=None)
+    torch.save(net.state_dict(), tmp_path / "r18.pth")
+    done = command("import-weights", tmp_path / "r18.pth", "--from", "timm", "--output", tmp_path / "x.pth")
+    assert done.status == 0 and "model.backbone.name=resnet18" in done.out and "fc.weight" in done.out
+    backbone = build_backbone("resnet18", weights=str(tmp_path / "x.pth"))
+    assert torch.equal(backbone.state_dict()["layer4.1.conv2.weight"], net.layer4[1].conv2.weight)
+
+
+def test_the_wrong_library_is_named(theirs: Path, tmp_path: Path, command: Command) -> None:
+    for source in ("detectron2", "mmdet", "timm"):
+        done = command("import-weights", theirs, "--from", source, "--output", tmp_path / "x.pth")
+        assert done.status == 2 and "use --from torchvision" in done.err
+    assert command("import-weights", theirs, "--from", "keras", "--output", tmp_path / "x.pth").status == 2
+    assert not (tmp_path / "x.pth").exists()
+
+
+def test_other_architectures_and_damaged_files_are_refused(theirs: Path, tmp_path: Path) -> None:
+    state = torch.load(theirs)["model"]
+    lacking = {name: value for name, value in state.items() if "rpn.head.bbox_pred" not in name}
+    torch.save(lacking, tmp_path / "lacking.pth")
+    with pytest.raises(ValueError, match=r"lacking\.pth: .*rpn\.head\.deltas\.weight"):
+        import_weights(tmp_path / "lacking.pth", "torchvision")
+    torch.save({"some.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="only 0 of"):
+        import_weights(tmp_path / "other.pth", "torchvision")
+    (tmp_path / "cut.pth").write_bytes(theirs.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"cut\.pth: "):
+        import_weights(tmp_path / "cut.pth", "torchvision")
+    with pytest.raises(ValueError, match="expected 2 class names"):
+        import_weights(theirs, "torchvision", names=["one"])
+    with pytest.raises(ValueError, match="no weights file"):
+        import_weights(tmp_path / "none.pth", "torchvision")
+
+
+def test_class_names_from_files(tmp_path: Path) -> None:
+    (tmp_path / "names.json").write_text(json.dumps(["a b", "c"]))
+    assert read_names(tmp_path / "names.json") == ["a b", "c"]
+    (tmp_path / "names.json").write_text('{"a": 1}')
+    with pytest.raises(ValueError, match="JSON list"):
+        read_names(tmp_path / "names.json")
+
+
+def test_coco_detectors_come_from_the_cache(
+    real_data: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    weights, _ = DETECTORS["fasterrcnn_resnet50_fpn"]
+    file = tmp_path / "hub/checkpoints" / weights.url.rpartition("/")[2]
+    file.parent.mkdir(parents=True)
+    torch.save(torchvision_detector("v1").state_dict(), file)
+    picture = real_data / "coco-mini/val2017/000000005001.jpg"
+    arguments = ("coco:fasterrcnn_resnet50_fpn", picture, "data.short_side=160", "--output", tmp_path / "out")
+    done = command("demo", *arguments)
+    assert done.status == 0, done.err
+    assert json.loads((tmp_path / "out/predictions.json").read_text())
+    (kept,) = (file.parent / "detkit").iterdir()
+    file.unlink()  # the imported one is enough
+    detector = Detector.load("coco:fasterrcnn_resnet50_fpn")
+    assert detector.config.model.backbone.norm_eps == 0.0 and len(detector.classes) == 90
+    before = kept.read_bytes()
+    torch.save(torchvision_detector("v1", eps=0.5).state_dict(), file)
+    os.utime(file, (kept.stat().st_mtime + 10,) * 2)
+    kept.write_bytes(before[:1000])
+    assert len(Detector.load("coco:fasterrcnn_resnet50_fpn").classes) == 90
+    assert kept.stat().st_size > 1000
+
+
+def test_coco_detectors_that_cannot_be_had(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    picture = tmp_path / "x.jpg"
+    picture.write_bytes(b"")
+    unknown = command("demo", "coco:yolo", picture, "--output", tmp_path / "out")
+    assert unknown.status == 2 and "coco:fasterrcnn_resnet50_fpn_v2" in unknown.err
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    missing = command("demo", "coco:fasterrcnn_resnet50_fpn_v2", picture, "--output", tmp_path / "out")
+    assert missing.status == 2 and "\n" not in missing.err.strip()
+    assert "fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth" in missing.err and str(tmp_path / "hub") in missing.err
