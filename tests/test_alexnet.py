@@ -30,7 +30,7 @@ def test_logits_and_taps_are_torchvisions(real_data: Path) -> None:
 
 
 def test_layers_are_those_of_one_column() -> None:
-    # One weird trick, section 5: 64, 192, 384, 256, 256 filters, then 4096, 4096 and 1000 units; sides are torchvision's
+    # One weird trick, section 5: 64, 192, 384, 256, 256 filters, then 4096, 4096, 1000 units; sides are torchvision's
     rows, units = [], []
 
     def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:

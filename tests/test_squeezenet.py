@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from detkit.backbones.squeezenet import Fire, SqueezeNet, SqueezeNetClassifier
 from detkit.data.pictures import read_picture
@@ -21,7 +22,7 @@ THEIRS: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
     "1_1": (torchvision.models.squeezenet1_1, (4, 7, 12)),
 }
 
-# Iandola et al., 2016, table 1: squeezed and expanded channels (1x1 and 3x3), side at 224 of fire2 to fire9.
+# Iandola et al., 2016, table 1: squeezed and expanded channels (1x1 and 3x3), side of fire2 to fire9.
 TABLE = [(16, 64, 55), (16, 64, 55), (32, 128, 55)]
 TABLE += [(32, 128, 27), (48, 192, 27), (48, 192, 27), (64, 256, 27), (64, 256, 13)]
 
@@ -67,7 +68,7 @@ def test_logits_and_taps_are_torchvisions(real_data: Path, version: str) -> None
     build, places = THEIRS[version]
     theirs = build(weights=None).eval()
     state = theirs.state_dict()
-    # its own start leaves about half of the logits at 0, where the last ReLU would hide mistakes
+    # away from 0, where the last ReLU would hide mistakes
     state["classifier.1.bias"] = torch.full_like(state["classifier.1.bias"], 1.0)
     theirs.load_state_dict(state)
     classifier = SqueezeNetClassifier(version).eval()
@@ -83,22 +84,39 @@ def test_logits_and_taps_are_torchvisions(real_data: Path, version: str) -> None
 
 
 def test_fire_modules_are_the_papers() -> None:
-    """Sides are 1 below those of the table after the second pool: it starts from 111 cells, the published net from 109.
+    """The table says 224 px, but its sides are those of 227: (227 - 7) / 2 + 1 = 111 behind the first convolution."""
+    rows = []
 
-    The table pads its first convolution by what its text does not say.
-    """
+    def note(fire: Fire, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert fire.expand1x1.out_channels == fire.expand3x3.out_channels
+        assert (fire.squeeze.kernel_size, fire.expand1x1.kernel_size) == ((1, 1), (1, 1))
+        assert (fire.expand3x3.kernel_size, fire.expand3x3.padding) == ((3, 3), (1, 1))
+        rows.append((fire.squeeze.out_channels, fire.expand1x1.out_channels, output.shape[-1]))
+
     with torch.device("meta"):
         model = SqueezeNetClassifier("1_0").eval()
-        rows = []
-        for fire in (layer for layer in model.features if isinstance(layer, Fire)):
-            fire.register_forward_hook(lambda layer, inputs, output: rows.append((layer, output.shape[-1])))
-        model(torch.zeros(1, 3, 224, 224))
-    found = [(fire.squeeze.out_channels, fire.expand1x1.out_channels, side) for fire, side in rows]
-    assert [row[:2] for row in found] == [row[:2] for row in TABLE]
-    assert [row[2] for row in found] == [54, 54, 54, 27, 27, 27, 27, 13]
-    assert all(fire.expand3x3.out_channels == fire.expand1x1.out_channels for fire, _ in rows)
-    # table 1, total before pruning: 1,248,424 parameters, 1000 classes included
+        for layer in model.features:
+            if isinstance(layer, Fire):
+                layer.register_forward_hook(note)
+        model(torch.zeros(1, 3, 227, 227))
+    assert rows == TABLE
+    # table 1, total before pruning, the 1000 classes included
     assert sum(parameter.numel() for parameter in model.parameters()) == 1_248_424
+
+
+@pytest.mark.parametrize(
+    ("version", "multiply_adds", "published"), [("1_0", 818_924_576, 1.72), ("1_1", 349_151_936, 0.72)]
+)
+def test_operations_are_about_those_that_the_authors_state(version: str, multiply_adds: int, published: float) -> None:
+    """The README of SqueezeNet 1.1 says 1.72 and 0.72 G operations, 2.4 times less.
+
+    It says neither for which input nor how it counts. With two per multiply-add we have 1.64 and 0.70 at 224 px, which
+    is 2.35 times less; at 227 px 1.67 and 0.78, only 2.15 times, because 1.1 has 14 x 14 cells there in its last group.
+    """
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        SqueezeNetClassifier(version).eval()(torch.zeros(1, 3, 224, 224))
+    assert counter.get_total_flops() == 2 * multiply_adds
+    assert counter.get_total_flops() / 1e9 == pytest.approx(published, rel=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +156,7 @@ def test_real_weights_mostly_agree_with_the_annotations(
 ) -> None:
     """Of all photographs in which an object of COUNTERPARTS covers an eighth or more: 15 of 21, when this was written.
 
-    They are scenes, not ImageNet's single objects (its top-5 accuracy there is 80.6 %); chance is below one of 21.
+    They are scenes, not ImageNet's single objects. Guessing five classes would be right for less than one of them.
     """
     hits = [
         bool(wanted & set(best_five(trained_classifier, path))) for path, wanted in large_objects(real_data).items()

@@ -15,7 +15,9 @@ from detkit.backbones.densenet import DenseNet, DenseNetClassifier
 from detkit.backbones.detnet import DetNet, DetNetClassifier
 from detkit.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteClassifier
 from detkit.backbones.inception_resnet_v2 import InceptionResNetV2, InceptionResNetV2Classifier
+from detkit.backbones.inception_v1 import InceptionV1, InceptionV1Classifier
 from detkit.backbones.inception_v2 import InceptionV2, InceptionV2Classifier
+from detkit.backbones.inception_v3 import InceptionV3, InceptionV3Classifier
 from detkit.backbones.inception_v4 import InceptionV4, InceptionV4Classifier
 from detkit.backbones.mobilenet_v1 import MobileNetV1, MobileNetV1Classifier
 from detkit.backbones.mobilenet_v2 import MobileNetV2, MobileNetV2Classifier
@@ -27,7 +29,9 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "alexnet": AlexNet,
     "vgg16": VGG,
     "vgg16_bn": partial(VGG, norm="batch"),
+    "inception_v1": InceptionV1,
     "inception_v2": InceptionV2,
+    "inception_v3": InceptionV3,
     "inception_v4": InceptionV4,
     "inception_resnet_v2": InceptionResNetV2,
     "resnet18": partial(ResNet, 18),
@@ -50,7 +54,9 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "alexnet": AlexNetClassifier,
     "vgg16": VGGClassifier,
     "vgg16_bn": partial(VGGClassifier, norm="batch"),
+    "inception_v1": InceptionV1Classifier,
     "inception_v2": InceptionV2Classifier,
+    "inception_v3": InceptionV3Classifier,
     "inception_v4": InceptionV4Classifier,
     "inception_resnet_v2": InceptionResNetV2Classifier,
     "resnet18": partial(ResNetClassifier, 18),

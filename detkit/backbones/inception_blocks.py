@@ -1,4 +1,4 @@
-"""What Inception V2, V4 and Inception-ResNet V2 are made of: convolution + norm + ReLU, pools, parallel branches.
+"""What the Inceptions are made of: convolution + norm + ReLU, pools, parallel branches.
 
 The published nets leave the borders of some layers unpadded ("valid", V in the figures): those of stride 2, and a few
 in the stem. `Layers` pads these too when cells have to lie where strides say (`padding="centred"`).
