@@ -28,7 +28,7 @@ config = Config(
             pre_nms_test=1000,
             post_nms_test=500,
         ),
-        roi_head=RoIHeadConfig(samples=128),
+        roi_head=RoIHeadConfig(samples=128, smooth_l1_beta=1 / 9),
         pixel_mean=(127.0, 127.0, 127.0),
         pixel_std=(128.0, 128.0, 128.0),
     ),
@@ -37,6 +37,7 @@ config = Config(
         epochs=4,
         batch_size=4,
         lr=0.04,  # 0.01 at 4 pictures a step
+        milestones=(0.75,),
         warmup_steps=100,
         eval_every=4,
     ),

@@ -71,7 +71,7 @@ class NeckConfig(Section):
 
     out_channels: PositiveInt = 256
     norm: Norm = "none"
-    extra_level: Literal["pool", "conv", "none"] = "pool"
+    extra_level: Annotated[Literal["pool", "conv", "none"], BeforeValidator(_word_none)] = "pool"
 
 
 class RPNConfig(Section):

@@ -14,9 +14,16 @@ from detkit.cli.demo import main as demo_main
 from detkit.cli.evaluate import main as evaluate_main
 from detkit.cli.import_weights import main as import_main
 from detkit.cli.train import main as train_main
+from detkit.cli.train_cls import main as train_cls_main
 from detkit.data.shapes import draw_shapes
 
-MAINS = {"train": train_main, "eval": evaluate_main, "demo": demo_main, "import-weights": import_main}
+MAINS = {
+    "train": train_main,
+    "train-cls": train_cls_main,
+    "eval": evaluate_main,
+    "demo": demo_main,
+    "import-weights": import_main,
+}
 
 # ResNet-18 on pictures of 64 px: a step takes a fraction of a second.
 TINY = (
