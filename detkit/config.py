@@ -267,8 +267,10 @@ Run = TypeVar("Run", bound=RunConfig)
 def config_from_dict(values: Mapping[str, Any]) -> Config:
     """A Config from nested plain values, as a checkpoint holds them. Raises ValueError that names the keys."""
     if "task" in values:
-        raise ValueError(f"expected the checkpoint of a detector, found that of a net trained for {values['task']}; "
-            "a detector starts from it by model.backbone.weights=PATH")
+        raise ValueError(
+            f"expected the checkpoint of a detector, found that of a net trained for {values['task']}; "
+            "a detector starts from it by model.backbone.weights=PATH"
+        )
     return _validated(Config, values)
 
 
@@ -283,9 +285,7 @@ def _validated(kind: type[Run], values: Mapping[str, Any]) -> Run:
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config: ...
 @overload
 def load_config(source: str | Path, overrides: Sequence[str] = (), *, kind: type[Run]) -> Run: ...
-def load_config(
-    source: str | Path, overrides: Sequence[str] = (), *, kind: type[RunConfig] = Config
-) -> RunConfig:
+def load_config(source: str | Path, overrides: Sequence[str] = (), *, kind: type[RunConfig] = Config) -> RunConfig:
     """The config of a file (`configs/fpn_r50.py`) or of detkit's own by name (`fpn_r50`), with `key=value` overrides.
 
     `kind` is ClassifierConfig for those of classifiers. Raises ValueError when there is no such file, it does not end

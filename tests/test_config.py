@@ -171,7 +171,9 @@ def test_every_file_is_found_by_its_name() -> None:
     assert len(FILES) >= 3
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name != "cls"], ids=lambda path: path.relative_to(FOLDER).as_posix())
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if path.parent.name != "cls"], ids=lambda path: path.relative_to(FOLDER).as_posix()
+)
 def test_every_config_loads_and_builds(path: Path) -> None:
     config = load_config(path)
     model = build_detector(config.model, num_classes=3, pretrained=False)

@@ -22,6 +22,8 @@ from detkit.backbones.inception_v4 import InceptionV4, InceptionV4Classifier
 from detkit.backbones.mobilenet_v1 import MobileNetV1, MobileNetV1Classifier
 from detkit.backbones.mobilenet_v2 import MobileNetV2, MobileNetV2Classifier
 from detkit.backbones.resnet import ResNet, ResNetClassifier
+from detkit.backbones.shufflenet_v1 import ShuffleNetV1, ShuffleNetV1Classifier
+from detkit.backbones.shufflenet_v2 import ShuffleNetV2, ShuffleNetV2Classifier
 from detkit.backbones.squeezenet import SqueezeNet, SqueezeNetClassifier
 from detkit.backbones.vgg import VGG, VGGClassifier
 
@@ -47,6 +49,8 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "squeezenet1_1": partial(SqueezeNet, "1_1"),
     "mobilenet_v1": MobileNetV1,
     "mobilenet_v2": MobileNetV2,
+    "shufflenet_v1": ShuffleNetV1,
+    "shufflenet_v2": ShuffleNetV2,
     "efficientnet_lite0": EfficientNetLite,
 }
 
@@ -72,5 +76,7 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "squeezenet1_1": partial(SqueezeNetClassifier, "1_1"),
     "mobilenet_v1": MobileNetV1Classifier,
     "mobilenet_v2": MobileNetV2Classifier,
+    "shufflenet_v1": ShuffleNetV1Classifier,
+    "shufflenet_v2": ShuffleNetV2Classifier,
     "efficientnet_lite0": EfficientNetLiteClassifier,
 }
