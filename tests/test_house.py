@@ -11,13 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # The floor of each room, lowest first: a module may import from its own floor and from those below.
 FLOORS = [
-    {"files", "types", "boxes", "norm", "config", "classifier_config", "weights", "foreign", "pretrained", "backbones"},
+    {"files", "types", "boxes", "norm", "config", "weights", "foreign", "pretrained", "backbones"},
     {"data", "models", "evaluation", "engine", "visualize"},
-    {"build", "pretraining", "importing", "ready_made", "predict", "summary", "validation"},
+    {"build", "importing", "ready_made", "predict", "summary", "validation"},
     {"cli", "__main__"},
     {"configs"},
 ]
-KNOWS_CONFIG = {"build", "pretraining", "classifier_config", "importing", "predict", "cli", "configs", "config"}
+KNOWS_CONFIG = {"build", "importing", "predict", "cli", "configs", "config"}
 
 
 def room(module: str) -> str:
@@ -77,7 +77,7 @@ def test_no_import_circle() -> None:
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_only_the_upper_rooms_know_the_config(name: str) -> None:
     if room(name) not in KNOWS_CONFIG:
-        assert not {"detkit.config", "detkit.classifier_config"} & modules()[name]
+        assert not {"detkit.config"} & modules()[name]
 
 
 @pytest.mark.parametrize("name", sorted(modules()))

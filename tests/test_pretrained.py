@@ -59,9 +59,9 @@ def test_a_missing_timm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_unknown_backbones_and_options_name_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown backbone 'resnet5': did you mean resnet50?.*detnet59.*timm/NAME"):
+    with pytest.raises(ValueError, match=r"unknown backbone 'resnet5': did you mean resnet50\?.*detnet59.*timm/NAME"):
         build_backbone("resnet5")
-    with pytest.raises(ValueError, match="the backbone resnet50 has no option 'groups'.*stride_in_1x1"):
+    with pytest.raises(ValueError, match=r"the backbone resnet50 has no option 'groups'.*stride_in_1x1"):
         build_backbone("resnet50", groups=2)
     with pytest.raises(ValueError, match="unknown backbone 'x'"):
         build_classifier("x")

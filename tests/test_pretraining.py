@@ -13,12 +13,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from detkit.backbones import CLASSIFIERS
 from detkit.build import build_backbone, build_classifier
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import config_names, load_config
+from detkit.build.classification import build_training
+from detkit.config import ClassifierConfig, config_names, load_config
 from detkit.engine.checkpoint import best_weights, load_checkpoint
 from detkit.models.classification import ClassifierTraining
 from detkit.predict import Detector
-from detkit.pretraining import build_training
 from detkit.weights import load_backbone_weights
 from tests.conftest import TINY, Outcome, metric_rows
 from tests.object_crops import cut_objects

@@ -54,7 +54,7 @@ def test_names_and_shapes_are_torchvisions(width: float) -> None:
     ("width", "parameters", "multiply_adds"), [(0.5, 1.4, 41), (1.0, 2.3, 146), (1.5, 3.5, 299), (2.0, 7.4, 591)]
 )
 def test_size_is_the_papers(width: float, parameters: float, multiply_adds: int) -> None:
-    """Table 5, in millions. Its multiply-adds are about 1 % above what its own layers have: 40.5, 144.9, 295.8, 583.3."""
+    """Table 5, in millions. Its multiply-adds are some 1 % above those of its layers: 40.5, 144.9, 295.8, 583.3."""
     with torch.device("meta"):
         model, images = ShuffleNetV2Classifier(width).eval(), torch.zeros(1, 3, 224, 224)
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 1) == parameters

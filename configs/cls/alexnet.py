@@ -6,8 +6,7 @@ is 256 px, flipped. The paper changes colours along their principal components, 
 0.01 for 128 is 0.00125 for 16.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {

@@ -4,8 +4,7 @@ SGD 0.1 for 256 pictures a step, Nesterov momentum 0.9, weight decay 1e-4, 90 ep
 as in the ResNet code of Facebook that the paper follows: 8 to 100 % of the area. 0.1 for 256 is 0.00625 for 16.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {

@@ -1,7 +1,6 @@
 """DenseNet-169: as `cls/densenet121` (Huang et al., 2017, section 4.2)."""
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/densenet121", kind=ClassifierConfig).replace(
     {

@@ -1,7 +1,6 @@
 """DetNet-59 (Li et al., DetNet, 2018) as a classifier, by the recipe of ResNet: as `cls/resnet50`."""
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {

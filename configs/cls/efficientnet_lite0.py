@@ -5,8 +5,7 @@ RMSProp with decay 0.9 and momentum 0.9, weight decay 1e-5, rate 0.256 times 0.9
 the authors' published code; that is 0.001 for 16 pictures. Without the search for augmentations that the paper adds.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {

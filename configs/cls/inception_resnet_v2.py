@@ -4,8 +4,7 @@ RMSProp with decay 0.9 and eps 1.0, rate 0.045, times 0.94 every two epochs, the
 rest as `cls/inception_v3`, whose rate is for 32 pictures. The paper states no length: 160 epochs are ours.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/inception_v3", kind=ClassifierConfig).replace(
     {

@@ -6,8 +6,7 @@ paper states neither rate nor length: 0.01 for 32 pictures (0.005 for 16), weigh
 the model that BVLC published with Caffe. `model.backbone.norm=none` is the net of the paper, without batch norm.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {

@@ -3,8 +3,7 @@
 Szegedy et al., Rethinking the Inception Architecture (2015), table 3, add RMSProp and label smoothing to this net.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/inception_v3", kind=ClassifierConfig).replace(
     {

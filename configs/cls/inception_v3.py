@@ -7,8 +7,7 @@ Each of the 50 replicas of the paper steps by itself with 32 pictures, so 0.045 
 root.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {

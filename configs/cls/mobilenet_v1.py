@@ -4,8 +4,7 @@ Howard et al., MobileNets (2017), section 3.2: RMSProp as for Inception V3, but 
 less distorted crops, as small nets overfit less. It states no numbers; those of V2 serve.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/mobilenet_v2", kind=ClassifierConfig).replace(
     {

@@ -5,8 +5,7 @@ RMSProp with decay 0.9 and momentum 0.9, weight decay 4e-5, rate 0.045 for 96 pi
 epochs and 0.9999 are ours.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {

@@ -1,7 +1,6 @@
 """ResNet-101: as `cls/resnet50` (He et al., 2015, section 3.4)."""
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {

@@ -8,7 +8,7 @@ In all recipes: `train.lr` is for 16 pictures a step and scaled to the actual nu
 0.00625; norms and biases are not decayed; colour, where a paper changes it, is jittered in half of the pictures.
 """
 
-from detkit.classifier_config import ClassifierConfig, ClassifierTrainConfig, FolderConfig
+from detkit.config import ClassifierConfig, ClassifierTrainConfig, FolderConfig
 
 config = ClassifierConfig(
     name="cls_resnet50",

@@ -4,8 +4,7 @@ SGD 0.5 for 1,024 pictures a step, falling linearly to 0 in 300,000 steps, which
 milder changes of scale, as small nets underfit. 0.5 for 1,024 is 0.0078125 for 16.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {

@@ -1,7 +1,6 @@
 """ShuffleNet V2: as `cls/shufflenet_v1`, whose settings Ma et al. (2018), section 4, take over."""
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/shufflenet_v1", kind=ClassifierConfig).replace(
     {

@@ -4,8 +4,7 @@ SGD 0.04, falling linearly to 0; the paper's published solver has 512 pictures a
 steps, which are 68 epochs. 0.04 for 512 is 0.00125 for 16. Crops as for AlexNet, which the paper compares with.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {

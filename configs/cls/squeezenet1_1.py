@@ -1,7 +1,6 @@
 """SqueezeNet 1.1: as `cls/squeezenet1_0`; its authors publish the same solver for it."""
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/squeezenet1_0", kind=ClassifierConfig).replace(
     {

@@ -6,8 +6,7 @@ side is 256 to 512 px, flipped, their colours changed. The paper starts from a s
 initialisation, this from Kaiming's. 0.01 for 256 is 0.000625 for 16.
 """
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {

@@ -1,7 +1,6 @@
 """VGG-16 with batch norm: as `cls/vgg16`; the paper has none."""
 
-from detkit.classifier_config import ClassifierConfig
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 
 config = load_config("cls/vgg16", kind=ClassifierConfig).replace(
     {

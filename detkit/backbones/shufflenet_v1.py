@@ -94,7 +94,7 @@ class ShuffleNetV1(Backbone):
             layers = [ShuffleUnit(inputs, outputs, 2, groups, 1 if number == 2 else groups, norm)]
             layers += [ShuffleUnit(outputs, outputs, 1, groups, groups, norm) for _ in range(units - 1)]
             self.add_module(f"stage{number}", nn.Sequential(*layers))
-        initialise(self)
+        initialise(self, "fan_in")
         self.freeze(frozen_stages)
 
     def stages(self) -> list[list[nn.Module]]:

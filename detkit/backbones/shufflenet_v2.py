@@ -85,7 +85,7 @@ class ShuffleNetV2(Backbone):
             self.add_module(f"stage{number}", nn.Sequential(*layers))
             inputs = outputs
         self.conv5 = nn.Sequential(*_pointwise(inputs, last, norm))
-        initialise(self)
+        initialise(self, "fan_in")
         self.freeze(frozen_stages)
 
     def stages(self) -> list[list[nn.Module]]:

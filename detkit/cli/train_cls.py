@@ -10,17 +10,16 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from detkit.build import build_trainer, choose_device, choose_precision
-from detkit.classifier_config import ClassifierConfig
+from detkit.build.classification import FolderLoader, Folders, build_folders, build_loaders, build_training
 from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.cli.output import say
-from detkit.config import load_config
+from detkit.config import ClassifierConfig, load_config
 from detkit.engine.resume import resumed_state
 from detkit.engine.run import describe_run, new_run_folder
 from detkit.engine.schedule import scaled_lr
 from detkit.engine.seeding import seed_step, use_deterministic_algorithms
 from detkit.engine.train import Evaluate, TrainResult
 from detkit.evaluation.classification import evaluate_classifier
-from detkit.pretraining import FolderLoader, Folders, build_folders, build_loaders, build_training
 
 # Reading every validation picture once before training is worth its time on sets up to this size.
 SMALL_SET = 1000

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from detkit.config import (
+from detkit.config.runs import RunConfig
+from detkit.config.sections import (
     BackboneConfig,
     Count,
     Fraction,
     Positive,
     PositiveInt,
-    RunConfig,
     Section,
     TrainConfig,
     Triple,

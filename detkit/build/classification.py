@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from detkit.build import backbone_options, build_classifier
-from detkit.classifier_config import ClassifierConfig, ClassifierModelConfig, FolderConfig
+from detkit.build.models import backbone_options, build_classifier
+from detkit.config import ClassifierConfig, ClassifierModelConfig, FolderConfig
 from detkit.data.classification import AreaCrop, CentreCrop, ClassificationDataset, Crop, SideCrop
 from detkit.data.folders import FolderIndex, load_folders
 from detkit.data.loader import EpochLoader

@@ -1,0 +1,180 @@
+"""Backbones, classifiers and detectors from a config."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from detkit.backbones import BACKBONES, CLASSIFIERS
+from detkit.backbones.timm import build_timm
+from detkit.config import BackboneConfig, ModelConfig, RoIHeadConfig, RPNConfig
+from detkit.models.anchors import AnchorGenerator
+from detkit.models.faster_rcnn import FasterRCNN
+from detkit.models.fpn import FPN
+from detkit.models.matching import Matcher
+from detkit.models.roi_head import BoxHead, LevelPooler, RoIHead
+from detkit.models.rpn import RPN, ProposalCounts, RPNHead
+from detkit.norm import set_norm_eps
+from detkit.pretrained import backbone_state
+from detkit.weights import LoadReport, load_backbone_weights
+
+
+def build_backbone(
+    name: str,
+    *,
+    norm: str = "default",
+    frozen_stages: int = 0,
+    padding: str = "centred",
+    weights: str | None = None,
+    on_loaded: Callable[[LoadReport], None] | None = None,
+    **options: Any,
+) -> nn.Module:
+    """A backbone by its name in `BACKBONES`, or `timm/NAME`, with `channels`, `strides` and forward(images) -> levels.
+
+    `norm`: `default` is the net's own. `padding`: `centred` puts cell i where stride * i says, `reference` is the
+    published layout. `weights`: None, `imagenet`, `pip:efficientnet-lite0` or a path. `options`: the net's own, such as
+    groups. `on_loaded` is told what became of the weights' tensors. Raises ValueError for an unknown name or option,
+    and where weights do not fit.
+    """
+    if name.startswith("timm/"):
+        _refuse_options(name, options, ())
+        return build_timm(
+            name.removeprefix("timm/"), norm=norm, frozen_stages=frozen_stages, pretrained=weights is not None
+        )
+    chosen = {"frozen_stages": frozen_stages, "padding": padding, **options}
+    if norm != "default":
+        chosen["norm"] = norm
+    backbone = _construct(BACKBONES, name, chosen)
+    if weights is not None:
+        report = load_backbone_weights(backbone, name, backbone_state(name, weights), weights)
+        if on_loaded is not None:
+            on_loaded(report)
+    return backbone
+
+
+def build_classifier(name: str, num_classes: int = 1000, **options: Any) -> nn.Module:
+    """The classifier of a backbone's paper: forward(normalised images) -> logits (B, num_classes).
+
+    Nets with auxiliary classifiers return (logits, auxiliary logits ...) in training mode. `options` are those of
+    `build_backbone`; `padding` is `reference` here. Raises ValueError for an unknown name or option.
+    """
+    return _construct(CLASSIFIERS, name, {"num_classes": num_classes, **options})
+
+
+def _construct(family: Mapping[str, Callable[..., nn.Module]], name: str, options: dict[str, Any]) -> nn.Module:
+    if name not in family:
+        near = difflib.get_close_matches(name, family, n=1)
+        hint = f"did you mean {near[0]}? The" if near else "the"
+        raise ValueError(f"unknown backbone {name!r}: {hint} names are {', '.join(family)}, or timm/NAME")
+    accepted: set[str] = set()
+    for kind in (BACKBONES[name], CLASSIFIERS[name]):
+        accepted |= set(inspect.signature(kind).parameters)
+    _refuse_options(name, options, sorted(accepted - {"options", "depth"}))
+    return family[name](**options)
+
+
+def _refuse_options(name: str, options: Mapping[str, Any], accepted: Sequence[str]) -> None:
+    unknown = [option for option in options if option not in accepted]
+    if unknown:
+        known = ", ".join(option for option in accepted if option not in ("num_classes", "norm", "frozen_stages"))
+        raise ValueError(
+            f"the backbone {name} has no option {', '.join(map(repr, unknown))} (model.backbone.options); "
+            f"it has: {known or 'none'}"
+        )
+
+
+def build_detector(
+    config: ModelConfig,
+    num_classes: int,
+    pretrained: bool = True,
+    on_loaded: Callable[[LoadReport], None] | None = None,
+) -> FasterRCNN:
+    """The detector of a config for labels [0, num_classes), in channels-last memory.
+
+    `pretrained=False` leaves out the backbone's weights: a checkpoint that is loaded next brings its own. `on_loaded`
+    is told what became of their tensors.
+    """
+    backbone = _backbone(config.backbone, pretrained, on_loaded)
+    channels: tuple[int, ...] = backbone.channels  # type: ignore[assignment]
+    strides: tuple[int, ...] = backbone.strides  # type: ignore[assignment]
+    neck = FPN(channels, strides, config.neck.out_channels, config.neck.norm, config.neck.extra_level)
+    rpn = _rpn(config.rpn, neck)
+    roi_head = _roi_head(config, neck.channels[0], strides, num_classes)
+    model = FasterRCNN(backbone, neck, rpn, roi_head, config.pixel_mean, config.pixel_std, config.size_multiple)
+    return model.to(memory_format=torch.channels_last)
+
+
+def backbone_options(config: BackboneConfig) -> dict[str, Any]:
+    """What the config sets beyond the options that all backbones have."""
+    chosen = {} if config.stride_in_1x1 is None else {"stride_in_1x1": config.stride_in_1x1}
+    return {**config.options, **chosen}
+
+
+def _backbone(config: BackboneConfig, pretrained: bool, on_loaded: Callable[[LoadReport], None] | None) -> nn.Module:
+    backbone = build_backbone(
+        config.name,
+        norm=config.norm,
+        frozen_stages=config.frozen_stages,
+        padding=config.padding,
+        weights=config.weights if pretrained else None,
+        on_loaded=on_loaded,
+        **backbone_options(config),
+    )
+    if config.norm_eps is not None:
+        set_norm_eps(backbone, config.norm_eps)
+    return backbone
+
+
+def _rpn(config: RPNConfig, neck: FPN) -> RPN:
+    anchors = AnchorGenerator(neck.strides, config.anchor_sizes, config.anchor_ratios, config.round_anchors)
+    return RPN(
+        RPNHead(neck.channels[0], anchors.per_cell, config.convs),
+        anchors,
+        Matcher(config.positive_iou, config.negative_iou, keep_best=True),
+        train_counts=ProposalCounts(config.pre_nms_train, config.post_nms_train),
+        test_counts=ProposalCounts(config.pre_nms_test, config.post_nms_test),
+        samples=config.samples,
+        positive_fraction=config.positive_fraction,
+        nms_iou=config.nms_iou,
+        min_size=config.min_size,
+        sigmoid=config.sigmoid,
+        box_loss=config.box_loss,
+        smooth_l1_beta=config.smooth_l1_beta,
+        box_loss_weight=config.box_loss_weight,
+    )
+
+
+def _roi_head(model: ModelConfig, channels: int, strides: tuple[int, ...], num_classes: int) -> RoIHead:
+    config = model.roi_head
+    return RoIHead(
+        LevelPooler(strides, config.canonical_size, config.pool_size, config.sampling_ratio, config.aligned),
+        _box_head(config, channels, num_classes),
+        Matcher(config.positive_iou, config.positive_iou, keep_best=False),
+        samples=config.samples,
+        positive_fraction=config.positive_fraction,
+        box_weights=config.box_weights,
+        box_loss=config.box_loss,
+        smooth_l1_beta=config.smooth_l1_beta,
+        box_loss_weight=config.box_loss_weight,
+        score_threshold=model.score_threshold,
+        nms_iou=model.nms_iou,
+        max_detections=model.max_detections,
+        min_size=config.min_size,
+    )
+
+
+def _box_head(config: RoIHeadConfig, channels: int, num_classes: int) -> BoxHead:
+    return BoxHead(
+        channels,
+        config.pool_size,
+        num_classes,
+        convs=config.convs,
+        conv_channels=config.conv_channels,
+        linears=config.linears,
+        width=config.width,
+        norm=config.norm,
+        class_agnostic=config.class_agnostic,
+    )
