@@ -63,6 +63,9 @@ def test_unknown_backbones_and_options_name_the_known_ones() -> None:
         build_backbone("resnet5")
     with pytest.raises(ValueError, match=r"the backbone resnet50 has no option 'groups'.*stride_in_1x1"):
         build_backbone("resnet50", groups=2)
+    with pytest.raises(ValueError, match="inception_v1 has no option 'aux'"):
+        build_backbone("inception_v1", aux=False)
+    assert build_classifier("inception_v1", aux=False).aux1 is None
     with pytest.raises(ValueError, match="unknown backbone 'x'"):
         build_classifier("x")
     with pytest.raises(ValueError, match="expected padding centred or reference, got 'valid'"):

@@ -19,7 +19,7 @@ from detkit.models.roi_head import BoxHead, LevelPooler, RoIHead
 from detkit.models.rpn import RPN, ProposalCounts, RPNHead
 from detkit.norm import set_norm_eps
 from detkit.pretrained import backbone_state
-from detkit.weights import LoadReport, load_backbone_weights
+from detkit.weights import LoadReport, load_backbone_weights, read_state
 
 
 def build_backbone(
@@ -41,15 +41,26 @@ def build_backbone(
     """
     if name.startswith("timm/"):
         _refuse_options(name, options, ())
-        return build_timm(
-            name.removeprefix("timm/"), norm=norm, frozen_stages=frozen_stages, pretrained=weights is not None
-        )
+        return _timm_backbone(name, "batch" if norm == "default" else norm, frozen_stages, weights, on_loaded)
     chosen = {"frozen_stages": frozen_stages, "padding": padding, **options}
     if norm != "default":
         chosen["norm"] = norm
     backbone = _construct(BACKBONES, name, chosen)
     if weights is not None:
         report = load_backbone_weights(backbone, name, backbone_state(name, weights), weights)
+        if on_loaded is not None:
+            on_loaded(report)
+    return backbone
+
+
+def _timm_backbone(
+    name: str, norm: str, frozen_stages: int, weights: str | None, on_loaded: Callable[[LoadReport], None] | None
+) -> nn.Module:
+    """timm's model with its own published weights (`imagenet`), those of a file, or none."""
+    backbone = build_timm(name, norm=norm, frozen_stages=frozen_stages, pretrained=weights == "imagenet")
+    if weights is not None and weights != "imagenet":
+        state = {key.removeprefix("backbone.").removeprefix("body."): v for key, v in read_state(weights).items()}
+        report = load_backbone_weights(backbone.body, name, state, weights)
         if on_loaded is not None:
             on_loaded(report)
     return backbone
@@ -70,7 +81,7 @@ def _construct(family: Mapping[str, Callable[..., nn.Module]], name: str, option
         hint = f"did you mean {near[0]}? The" if near else "the"
         raise ValueError(f"unknown backbone {name!r}: {hint} names are {', '.join(family)}, or timm/NAME")
     accepted: set[str] = set()
-    for kind in (BACKBONES[name], CLASSIFIERS[name]):
+    for kind in (BACKBONES[name],) if family is BACKBONES else (BACKBONES[name], CLASSIFIERS[name]):
         accepted |= set(inspect.signature(kind).parameters)
     _refuse_options(name, options, sorted(accepted - {"options", "depth"}))
     return family[name](**options)
