@@ -35,12 +35,13 @@ def compare(kind: str, size: int, pictures: tuple[str, ...], data: Path, folder:
         assert len(ours["boxes"]) == len(theirs["boxes"]) > 50
         # torchvision's label 0 is the background
         missed, pixels, score = differences(ours, theirs["boxes"], theirs["labels"] - 1, theirs["scores"])
+        print(f"{kind} at {size}, {name}: {len(ours['boxes'])} found, at most {pixels:.5f} px and {score:.2e} apart")
         assert missed == 0
         assert pixels <= 0.05
         assert score <= 1e-4
         scores.append(theirs["scores"])
     joined = torch.cat(scores)
-    assert joined.min() < 0.1 and joined.max() > 0.9, "scores must be spread for this to prove anything"
+    assert joined.min() < 0.06 and 0.1 < joined.median() < 0.9 and joined.max() > 0.99, "the scores are not spread"
 
 
 @pytest.mark.parametrize("kind", ["v1", "v2"])

@@ -32,7 +32,7 @@ def test_a_folded_backbone_computes_the_same(norm: str, depth: int) -> None:
     randomise_norms(model)
     folded = fold_norm(model)
     assert norms(folded) == 0
-    images = torch.randn(1, 3, 32, 32)
+    images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         for got, expected in zip(folded(images), model(images), strict=True):
             torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)

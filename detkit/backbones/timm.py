@@ -56,7 +56,9 @@ class TimmBackbone(nn.Module):
         Raises ValueError for pictures below 33 px a side.
         """
         check_size(images)
-        levels = _run(self.body, images, self.strides, self.multiple)
+        levels = _run(self.body, images, self.multiple)
+        sizes = _cells(*images.shape[-2:], self.strides)
+        levels = [level[..., :rows, :columns] for level, (rows, columns) in zip(levels, sizes, strict=True)]
         if images.is_contiguous(memory_format=torch.channels_last):
             levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
         return levels
@@ -94,7 +96,7 @@ def _plan(timm: ModuleType, name: str) -> Plan:
                 return plan
             reasons.append(reason)
     raise ValueError(
-        f"timm/{name} cannot be a backbone, it does not take pictures of any size: {reasons[0]}; "
+        f"timm/{name} cannot be a backbone, it does not take pictures of any size ({reasons[0].rstrip('.')}): "
         "take another, e.g. timm/resnet50 or timm/convnext_tiny"
     )
 
@@ -118,9 +120,10 @@ def _misfit(timm: ModuleType, name: str, plan: Plan) -> str | None:
         with torch.device("meta"), torch.no_grad():
             body = timm.create_model(name, features_only=True, **plan.options).eval()
             for height, width in PROBES:
-                images = torch.zeros(1, 3, height, width)
-                got = [tuple(level.shape[1:]) for level in _run(body, images, plan.strides, plan.multiple)]
-                cells = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in plan.strides]
+                got = [tuple(level.shape[1:]) for level in _run(body, torch.zeros(1, 3, height, width), plan.multiple)]
+                # of the padded picture: cutting must not hide that a model scales its pictures itself
+                height, width = (math.ceil(side / plan.multiple) * plan.multiple for side in (height, width))
+                cells = _cells(height, width, plan.strides)
                 expected = [(channels, *cell) for channels, cell in zip(plan.channels, cells, strict=True)]
                 if got != expected:
                     return f"at {width} x {height} px its levels are {got} instead of {expected}"
@@ -129,18 +132,19 @@ def _misfit(timm: ModuleType, name: str, plan: Plan) -> str | None:
     return None
 
 
-def _run(body: nn.Module, images: Tensor, strides: Sequence[int], multiple: int) -> list[Tensor]:
-    """The levels (B, C, H, W) of a model whose pictures are padded to a multiple, cut to ceil(size / stride) cells."""
+def _run(body: nn.Module, images: Tensor, multiple: int) -> list[Tensor]:
+    """The levels (B, C, H, W) of the model, for pictures that are padded to a multiple."""
     height, width = images.shape[-2:]
     if height % multiple or width % multiple:
         images = F.pad(images, (0, -width % multiple, 0, -height % multiple))
     levels: list[Tensor] = body(images)
     if str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC"):
         levels = [level.permute(0, 3, 1, 2) for level in levels]
-    if multiple == 1:
-        return levels
-    sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
-    return [level[..., :rows, :columns] for level, (rows, columns) in zip(levels, sizes, strict=True)]
+    return levels
+
+
+def _cells(height: int, width: int, strides: Sequence[int]) -> list[tuple[int, int]]:
+    return [(math.ceil(height / stride), math.ceil(width / stride)) for stride in strides]
 
 
 def _create(timm: ModuleType, name: str, options: dict[str, Any], pretrained: bool) -> nn.Module:
