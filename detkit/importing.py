@@ -108,6 +108,8 @@ def convert(
     """A state dict under a library's names to detkit's, as `import_weights` does. Raises ValueError."""
     mapped, _ = rename(state, library.detector)
     if not any(name.startswith(("rpn.", "roi_head.")) for name in mapped.values()):
+        if _hint(state, source):
+            raise ValueError(f"no detector and no backbone under {source}'s names")
         return _convert_backbone(state, library)
     mapped = number_layers(mapped)
     try:
@@ -192,10 +194,17 @@ def _fitting_backbone(state: State) -> tuple[str, LoadReport]:
     for name in sorted(BACKBONES, key=lambda name: not name.startswith("resnet")):  # most are of this family
         with torch.device("meta"):
             report = reports[name] = load_weights(BACKBONES[name](), state)
-        if not (report.missing or report.mismatched or report.unexpected):
+        if _is_whole(report):
             break
     best = max(reports, key=lambda name: _fit(reports[name]))
     return best, reports[best].require(f"the nearest backbone is {best}")
+
+
+def _is_whole(report: LoadReport) -> bool:
+    """Whether all of the backbone is there, and no more of its parts: what is left over belongs to a classifier."""
+    parts = {name.partition(".")[0] for name in report.loaded}
+    left_over = {name.partition(".")[0] for name in report.unexpected}
+    return bool(parts) and not (report.missing or report.mismatched or parts & left_over)
 
 
 def _fit(report: LoadReport) -> int:

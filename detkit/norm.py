@@ -46,12 +46,14 @@ def fold_norm(model: Model) -> Model:
     """A copy of the model for inference whose batch norms are part of the convolutions before them.
 
     Folds each batch norm that is the next child after a convolution in the same module; parts of detkit register
-    their layers in the order in which they run. The result computes the same up to rounding, in eval mode only.
+    their layers in the order in which they run. Modules with `foldable = False` stay as they are: in other libraries'
+    nets a norm may hold an activation, or layers run in another order. The result computes the same up to rounding, in
+    eval mode only.
     """
     folded = copy.deepcopy(model).eval()
-    for module in list(folded.modules()):
-        children = list(module.named_children())
-        for (_, conv), (name, norm) in pairwise(children):
+    kept = {part for module in folded.modules() if not getattr(module, "foldable", True) for part in module.modules()}
+    for module in [module for module in folded.modules() if module not in kept]:
+        for (_, conv), (name, norm) in pairwise(list(module.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, BatchNorms):
                 _fold(conv, norm)
                 setattr(module, name, nn.Identity())

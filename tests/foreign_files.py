@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2
+from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn, fasterrcnn_resnet50_fpn_v2
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 
 from detkit.types import Detection
 
@@ -37,6 +39,15 @@ def torchvision_detector(kind: str, num_classes: int = 91, eps: float = 1e-5, **
         nn.init.normal_(predictor.cls_score.weight, std=SPREAD[kind])
         nn.init.normal_(predictor.bbox_pred.weight, std=SPREAD[kind] / 3)
     return model
+
+
+def small_detector(num_classes: int) -> nn.Module:
+    """torchvision's detector v1 with ResNet-18 and a narrow box head, for what does not depend on the size."""
+    torch.manual_seed(4)
+    backbone = resnet_fpn_backbone(backbone_name="resnet18", weights=None, trainable_layers=5)
+    head, predictor = TwoMLPHead(256 * 7 * 7, 16), FastRCNNPredictor(16, num_classes)
+    nn.init.normal_(predictor.cls_score.weight, std=4.0)
+    return FasterRCNN(backbone, box_head=head, box_predictor=predictor).eval()
 
 
 def fixture_weights(folder: Path, library: str) -> tuple[dict[str, Any], dict[str, Any]]:

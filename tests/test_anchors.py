@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from torchvision.models.detection import anchor_utils as torchvision_anchors
+from torchvision.models.detection.image_list import ImageList
 
 from detkit.models.anchors import AnchorGenerator, cell_anchors, shift_anchors
 
@@ -70,3 +72,25 @@ def test_anchors_are_no_part_of_the_state_dict_and_a_map_may_be_empty() -> None:
     assert generator.per_cell == 3
     assert not generator.state_dict()
     assert generator([(0, 5), (1, 1)]).shape == (3, 4)
+
+
+def test_rounded_anchors_and_cells_by_hand() -> None:
+    # size 8, ratio 4: 4 x 16, whole already. Size 6, ratio 0.5: width 6 / sqrt(0.5) = 8.49, height 6 * sqrt(0.5) = 4.24
+    assert AnchorGenerator((4,), (8,), (4,), rounded=True)([(1, 1)]).tolist() == [[-2, -8, 2, 8]]
+    assert AnchorGenerator((4,), (6,), (0.5,), rounded=True)([(1, 1)]).tolist() == [[-4, -2, 4, 2]]
+    # halves of 5 are 2.5, which torch rounds to the even 2
+    assert AnchorGenerator((4,), (5,), (1,), rounded=True)([(1, 1)]).tolist() == [[-2, -2, 2, 2]]
+    # 3 columns of 4 px are 12 px; the next level's 2 columns lie 12 // 2 = 6 px apart, its 1 row 4 // 1
+    plain, rounded = (AnchorGenerator((4, 8), (8, 16), (1,), rounded=flag)([(1, 3), (1, 2)]) for flag in (False, True))
+    centres = [((anchors[:, 0] + anchors[:, 2]) / 2).tolist() for anchors in (plain, rounded)]
+    assert centres == [[0, 4, 8, 0, 8], [0, 4, 8, 0, 6]]
+
+
+def test_rounded_anchors_are_torchvisions() -> None:
+    sizes, ratios = (32, 64, 128), (0.5, 1.0, 2.0)
+    theirs = torchvision_anchors.AnchorGenerator(tuple((size,) for size in sizes), (ratios,) * 3)
+    images = ImageList(torch.zeros(1, 3, 64, 96), [(64, 96)])
+    # 96 / 4 = 24 columns, then 12; a net that rounds up gives 13 where 12 would do
+    shapes = [(16, 24), (8, 13), (5, 6)]
+    (expected,) = theirs(images, [torch.zeros(1, 1, *shape) for shape in shapes])
+    assert torch.equal(AnchorGenerator((4, 8, 16), sizes, ratios, rounded=True)(shapes), expected)

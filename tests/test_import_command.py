@@ -16,7 +16,7 @@ from detkit.importing import import_weights
 from detkit.predict import Detector
 from detkit.ready_made import DETECTORS
 from tests.conftest import Outcome
-from tests.foreign_files import torchvision_detector
+from tests.foreign_files import small_detector
 
 Command = Callable[..., Outcome]
 
@@ -25,7 +25,7 @@ Command = Callable[..., Outcome]
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector of torchvision with two classes."""
     file = tmp_path_factory.mktemp("theirs") / "model.pth"
-    torch.save({"model": torchvision_detector("v1", num_classes=3).state_dict(), "epoch": 3}, file)
+    torch.save({"model": small_detector(3).state_dict(), "epoch": 3}, file)
     return file
 
 
@@ -85,14 +85,20 @@ def test_class_names_from_files(tmp_path: Path) -> None:
         read_names(tmp_path / "names.json")
 
 
+def cached_coco_detector(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in torch's cache, now `folder`, under the name of the published weights."""
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    weights, _ = DETECTORS["fasterrcnn_resnet50_fpn"]
+    file = folder / "hub/checkpoints" / weights.url.rpartition("/")[2]
+    file.parent.mkdir(parents=True)
+    torch.save(small_detector(91).state_dict(), file)
+    return file
+
+
 def test_coco_detectors_come_from_the_cache(
     real_data: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    weights, _ = DETECTORS["fasterrcnn_resnet50_fpn"]
-    file = tmp_path / "hub/checkpoints" / weights.url.rpartition("/")[2]
-    file.parent.mkdir(parents=True)
-    torch.save(torchvision_detector("v1").state_dict(), file)
+    file = cached_coco_detector(tmp_path, monkeypatch)
     picture = real_data / "coco-mini/val2017/000000005001.jpg"
     arguments = ("coco:fasterrcnn_resnet50_fpn", picture, "data.short_side=160", "--output", tmp_path / "out")
     done = command("demo", *arguments)
@@ -103,11 +109,31 @@ def test_coco_detectors_come_from_the_cache(
     detector = Detector.load("coco:fasterrcnn_resnet50_fpn")
     assert detector.config.model.backbone.norm_eps == 0.0 and len(detector.classes) == 90
     before = kept.read_bytes()
-    torch.save(torchvision_detector("v1", eps=0.5).state_dict(), file)
+    torch.save(small_detector(91).state_dict(), file)
     os.utime(file, (kept.stat().st_mtime + 10,) * 2)
     kept.write_bytes(before[:1000])
     assert len(Detector.load("coco:fasterrcnn_resnet50_fpn").classes) == 90
     assert kept.stat().st_size > 1000
+
+
+def test_coco_detectors_are_scored_by_name_without_outputs_that_are_no_class(
+    real_data: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = cached_coco_detector(tmp_path, monkeypatch)
+    state = torch.load(file)
+    # sure of a class (person, id 1) and of an output without one (12), each with about half of the softmax
+    state["roi_heads.box_predictor.cls_score.weight"].zero_()
+    state["roi_heads.box_predictor.cls_score.bias"].zero_()[[1, 12]] = 20.0
+    torch.save(state, file)
+    arguments = ("coco:fasterrcnn_resnet50_fpn", f"data.root={real_data / 'coco-mini'}", "data.limit=2")
+    small = ("data.short_side=96", "model.rpn.post_nms_test=50", "data.workers=0")
+    done = command("eval", *arguments, *small, "--json", "-", "--predictions", tmp_path / "rows.json")
+    assert done.status == 0, done.err
+    assert "person" in (classes := json.loads(done.out)["classes"]) and not any("N/A" in name for name in classes)
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert rows and {row["category_id"] for row in rows} == {1}
+    (found,) = Detector.load(arguments[0], overrides=small)([real_data / "coco-mini/val2017/000000005001.jpg"])
+    assert set(found["labels"].tolist()) == {0, 11}
 
 
 def test_coco_detectors_that_cannot_be_had(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

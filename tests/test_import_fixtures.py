@@ -41,10 +41,11 @@ def missed(detector: Detector, fixture: dict[str, Any], pictures: Path) -> list[
     counts = []
     for name, expected in fixture["detections"].items():
         (found,) = detector([pictures / name])
-        assert len(found["boxes"]) == len(expected["boxes"]) == 100
+        assert len(found["boxes"]) >= len(expected["boxes"]) == 100
+        assert len(found["boxes"]) == 100 or detector.config.model.max_detections > 100
         boxes, scores = torch.tensor(expected["boxes"]), torch.tensor(expected["scores"])
         count, pixels, score = differences(found, boxes, torch.tensor(expected["labels"]), scores)
-        print(f"{name}: {count} of 100 differ; the others by at most {pixels:.5f} px and {score:.2e}")
+        print(f"{name}: {count} of 100 not among {len(found['boxes'])}; others within {pixels:.5f} px and {score:.2e}")
         assert pixels <= 0.1 and score <= 3e-4
         counts.append(count)
     return counts
@@ -58,15 +59,27 @@ def test_detectron2_finds_the_same(parity: Path, real_data: Path, tmp_path: Path
     assert missed(detector, fixture, real_data / "coco-mini/val2017") == [0, 0, 0]
 
 
+# Every box, before NMS: 1,200 anchors a level, as up to 137 share the score at which the best 1,000 end.
+EVERYTHING = (
+    *("model.rpn.pre_nms_test=1200", "model.rpn.post_nms_test=10000", "model.rpn.nms_iou=1.0"),
+    *("model.nms_iou=1.0", "model.max_detections=1000000"),
+)
+
+
 @pytest.mark.slow
 def test_mmdetection_finds_the_same(parity: Path, real_data: Path, tmp_path: Path) -> None:
-    # Under these weights sigmoid makes 437 different scores of the 1000 best anchors of a level, and the order among
-    # the equal ones, on which NMS depends, is left to a sort that is not stable: a few proposals differ.
     fixture, state = fixture_weights(parity, "mmdet")
     torch.save({"meta": {"epoch": 12, "time": "now"}, "state_dict": as_tensors(state)}, tmp_path / "model.pth")
     detector = detector_of(tmp_path / "model.pth", "mmdet")
-    counts = missed(detector, fixture, real_data / "coco-mini/val2017")
-    assert max(counts) <= 10 and sum(counts) <= 15
+    pictures = real_data / "coco-mini/val2017"
+    candidates = Detector.load(tmp_path / "ours.pth", precision="float32", overrides=EVERYTHING)
+    assert missed(candidates, fixture, pictures) == [0, 0, 0]
+    # Under these weights sigmoid leaves few scores: in the second picture 18 for the best 1,000 anchors of the finest
+    # level. Which of equals NMS keeps is left to a sort that is not stable, and rounding moves anchors between equals.
+    # The limits are what differs when equals are put in random order; the same net in another memory layout differs
+    # from itself in up to 5.
+    counts = missed(detector, fixture, pictures)
+    assert all(count <= limit for count, limit in zip(counts, (5, 9, 4), strict=True)), counts
 
 
 def test_a_pickle_of_arrays_gives_the_same_weights(parity: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from torchvision.ops import FrozenBatchNorm2d
 from detkit.backbones.resnet import ResNet
 from detkit.models.fpn import FPN
 from detkit.models.roi_head import BoxHead
-from detkit.norm import fold_norm, make_norm
+from detkit.norm import fold_norm, make_norm, set_norm_eps
+from tests.tiny_detector import tiny_detector
 
 
 def randomise_norms(model: nn.Module) -> None:
@@ -63,6 +64,27 @@ def test_by_hand() -> None:
     # 5 * ((3 x + 1) - 2) / 2 + 7 = 7.5 x + 4.5
     conv = fold_norm(layers)[0]
     assert (conv.weight.item(), conv.bias.item()) == (7.5, 4.5)
+
+
+def test_another_eps_by_hand() -> None:
+    layers = nn.Sequential(nn.Conv2d(1, 1, 1), nn.BatchNorm2d(1), FrozenBatchNorm2d(1), nn.GroupNorm(1, 1)).eval()
+    set_norm_eps(layers[:3], 3.0)
+    assert (layers[1].eps, layers[2].eps, layers[3].eps) == (3.0, 3.0, 1e-5)
+    # (x - 0) / sqrt(1 + 3) = x / 2, twice
+    assert layers[2](layers[1](torch.full((1, 1, 1, 1), 8.0))).item() == 2.0
+    nn.init.constant_(layers[0].weight, 6.0)
+    nn.init.zeros_(layers[0].bias)
+    assert fold_norm(layers)[0].weight.item() == 3.0
+
+
+@pytest.mark.parametrize("norm", ["batch", "frozen"])
+def test_the_configs_eps_reaches_every_norm_of_the_backbone_alone(norm: str) -> None:
+    changes = {"backbone__norm": norm, "neck__norm": "batch"}
+    default, changed = tiny_detector(**changes), tiny_detector(**changes, backbone__norm_eps=0.0)
+    for model, eps in ((default, 1e-5), (changed, 0.0)):
+        of_backbone = [module.eps for module in model.backbone.modules() if hasattr(module, "running_mean")]
+        assert of_backbone == [eps] * 20
+        assert {module.eps for module in model.neck.modules() if hasattr(module, "running_mean")} == {1e-5}
 
 
 def test_neck_and_convolutions_of_the_head_fold_too() -> None:

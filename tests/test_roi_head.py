@@ -135,6 +135,17 @@ def test_detections_by_hand() -> None:
     assert found["scores"].tolist() == pytest.approx([score] * 2)
 
 
+def test_detections_with_a_shorter_side_than_min_size_are_dropped() -> None:
+    # 20 x 4 and 20 x 3.9 px; the third is 20 x 20, of which the picture (64, 48) leaves 3 columns
+    given = proposals((0, 0, 20, 4), (0, 30, 20, 33.9), (45, 40, 65, 60))
+    found = {
+        size: certain(make_head(score_threshold=0.5, min_size=size), 1).predict(features(1), [given], [(64, 48)])[0]
+        for size in (0.0, 3.95, 4.0, 5.0)
+    }
+    assert [len(detection["boxes"]) for detection in found.values()] == [3, 1, 1, 0]
+    assert found[4.0]["boxes"].tolist() == [[0, 0, 20, 4]]
+
+
 def test_nms_is_class_by_class() -> None:
     # two classes equally likely, one box: both stay
     head = certain(certain(make_head(score_threshold=0.3), 0), 2)

@@ -74,6 +74,47 @@ def test_the_best_anchor_comes_first_undistorted() -> None:
     assert proposals[0]["scores"][0].item() == pytest.approx(1 / (1 + math.exp(-5)))
 
 
+def test_sigmoid_first_before_or_after_nms() -> None:
+    # one row of square anchors 16 px wide, 8 px apart: neighbours overlap by a third, which NMS at 0.2 does not suffer.
+    # float32 knows no difference between sigmoid(20) and sigmoid(40), both are 1.
+    level = torch.zeros(1, 4, 1, 3)
+    level[0, 0, 0] = torch.tensor([0.0, 20.0, 40.0])
+    found = {}
+    for kind in ("first", "before_nms", "last"):
+        rpn = make_rpn(strides=(8,), sigmoid=kind, nms_iou=0.2, test_counts=ProposalCounts(2, 20))
+        for layer in (rpn.head.convs[0], rpn.head.objectness, rpn.head.deltas):
+            nn.init.zeros_(layer.weight)
+        rpn.head.convs[0].weight.data[0, 0, 1, 1] = 1
+        rpn.head.objectness.weight.data[1, 0] = 1  # the square anchor
+        rpn.head.objectness.bias.data[[0, 2]] = -30  # the others
+        (proposal,), _ = rpn([level], [(16, 48)])
+        assert proposal["scores"].tolist() == [1.0]
+        found[kind] = proposal["boxes"].tolist()
+    # centres 8 and 16: logits choose the latter, for `first` both are equal and either may go
+    assert found["before_nms"] == found["last"] == [[8, 0, 24, 8]]
+    assert found["first"] in ([[8, 0, 24, 8]], [[0, 0, 16, 8]])
+
+
+def test_of_equal_scores_that_of_the_larger_logit_stays_only_where_nms_sees_logits() -> None:
+    # pictures of one level with two overlapping boxes: NMS on equal scores keeps the first in order of the logits,
+    # which is the order of top-k, so the two kinds differ between levels alone
+    anchors = AnchorGenerator((8, 8), (16.0, 16.0), (1,))
+    counts = ProposalCounts(4, 1)
+    boxes = {}
+    for kind in ("before_nms", "last"):
+        torch.manual_seed(0)
+        matcher = Matcher(0.7, 0.3, keep_best=True)
+        rpn = RPN(RPNHead(1, 1), anchors, matcher, train_counts=counts, test_counts=counts, sigmoid=kind)
+        for layer in (rpn.head.convs[0], rpn.head.objectness, rpn.head.deltas):
+            nn.init.zeros_(layer.weight)
+        rpn.head.convs[0].weight.data[0, 0, 1, 1] = rpn.head.objectness.weight.data[0, 0] = 1
+        levels = [torch.zeros(1, 1, 1, 5), torch.zeros(1, 1, 1, 5)]
+        levels[0][0, 0, 0, 0], levels[1][0, 0, 0, 4] = 20.0, 40.0
+        boxes[kind] = rpn(levels, [(8, 40)])[0][0]["boxes"].tolist()
+    # sigmoid makes both 1, and the finer level comes first; by logits the second level's anchor at x = 32 wins
+    assert boxes == {"before_nms": [[0, 0, 8, 8]], "last": [[24, 0, 40, 8]]}
+
+
 def test_counts_of_training_and_test_are_apart() -> None:
     rpn = make_rpn(train_counts=ProposalCounts(40, 3), test_counts=ProposalCounts(2, 20), nms_iou=1.0)
     sizes, targets = [(64, 48)] * 2, [target((8, 8, 24, 24))] * 2

@@ -10,7 +10,7 @@ middle of a patch is half a stride to the right and down of where detkit's own b
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -33,6 +33,9 @@ class TimmBackbone(nn.Module):
     `norm`: batch leaves the model's norms as they are, frozen makes every batch norm a constant. Raises ValueError for
     a name that timm does not know, and for models that have no features or take pictures of one size only.
     """
+
+    # timm does not register every layer in the order in which it runs, and some of its norms are activations too.
+    foldable = False
 
     def __init__(self, name: str, *, norm: str = "batch", frozen_stages: int = 0, pretrained: bool = False) -> None:
         super().__init__()
@@ -57,11 +60,24 @@ class TimmBackbone(nn.Module):
         """
         check_size(images)
         levels = _run(self.body, images, self.multiple)
-        sizes = _cells(*images.shape[-2:], self.strides)
+        sizes = _cells(images.shape[-2], images.shape[-1], self.strides)
         levels = [level[..., :rows, :columns] for level, (rows, columns) in zip(levels, sizes, strict=True)]
         if images.is_contiguous(memory_format=torch.channels_last):
             levels = [level.contiguous(memory_format=torch.channels_last) for level in levels]
         return levels
+
+    def own_names(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict of timm's whole model under the names that its tensors have in `body`.
+
+        For features timm flattens or wraps the model: `stages.0.x` becomes `stages_0.x`, or `model.stages.0.x`. Names
+        that `body` has already stay, and so do those of which it has none.
+        """
+        own = self.body.state_dict().keys()
+        named = {}
+        for key, value in state.items():
+            ways = (key, key.replace(".", "_", 1), f"model.{key}", f"body.{key}")
+            named[next((way for way in ways if way in own), key)] = value
+        return named
 
 
 def build_timm(name: str, *, norm: str = "batch", frozen_stages: int = 0, pretrained: bool = False) -> TimmBackbone:
@@ -89,9 +105,15 @@ def _plan(timm: ModuleType, name: str) -> Plan:
     reasons = []
     for extra in OPTIONS:
         options = {"out_indices": tuple(tap["index"] for tap in taps), **extra}
+        try:
+            with torch.device("meta"):
+                body = timm.create_model(name, features_only=True, **options).eval()
+        except Exception as error:  # each model of timm has its own way to refuse
+            reasons.append(_first_line(error))
+            continue
         for multiple in (1, math.lcm(*strides)):
             plan = Plan(options, channels, strides, multiple)
-            reason = _misfit(timm, name, plan)
+            reason = _misfit(body, plan)
             if reason is None:
                 return plan
             reasons.append(reason)
@@ -107,26 +129,26 @@ def _taps(timm: ModuleType, name: str) -> list[dict[str, Any]]:
         with torch.device("meta"):
             info = timm.create_model(name, features_only=True).feature_info.info
     except Exception as error:  # each model of timm has its own way to refuse
-        raise ValueError(f"timm/{name} has no feature levels: {_first_line(error)}") from None
+        raise ValueError(f"timm/{name} gives no feature levels: {_first_line(error)}") from None
     last = {tap["reduction"]: {**tap, "index": index} for index, tap in enumerate(info) if tap["reduction"] >= 4}
     if not last:
         raise ValueError(f"timm/{name} has no feature level of stride 4 or more")
     return list(last.values())
 
 
-def _misfit(timm: ModuleType, name: str, plan: Plan) -> str | None:
-    """Why the model cannot run by this plan; None: it can."""
+def _misfit(body: nn.Module, plan: Plan) -> str | None:
+    """Why a model without memory cannot run by this plan; None: it can."""
     try:
-        with torch.device("meta"), torch.no_grad():
-            body = timm.create_model(name, features_only=True, **plan.options).eval()
-            for height, width in PROBES:
-                got = [tuple(level.shape[1:]) for level in _run(body, torch.zeros(1, 3, height, width), plan.multiple)]
-                # of the padded picture: cutting must not hide that a model scales its pictures itself
-                height, width = (math.ceil(side / plan.multiple) * plan.multiple for side in (height, width))
-                cells = _cells(height, width, plan.strides)
-                expected = [(channels, *cell) for channels, cell in zip(plan.channels, cells, strict=True)]
-                if got != expected:
-                    return f"at {width} x {height} px its levels are {got} instead of {expected}"
+        for height, width in PROBES:
+            with torch.no_grad():
+                levels = _run(body, torch.zeros(1, 3, height, width, device="meta"), plan.multiple)
+            # of the padded picture: cutting must not hide that a model scales its pictures itself
+            height, width = (math.ceil(side / plan.multiple) * plan.multiple for side in (height, width))
+            cells = _cells(height, width, plan.strides)
+            expected = [(channels, *cell) for channels, cell in zip(plan.channels, cells, strict=True)]
+            got = [tuple(level.shape[1:]) for level in levels]
+            if got != expected:
+                return f"at {width} x {height} px its levels are {got} instead of {expected}"
     except Exception as error:  # each model of timm has its own way to refuse
         return _first_line(error)
     return None

@@ -59,7 +59,8 @@ def _timm_backbone(
     """timm's model with its own published weights (`imagenet`), those of a file, or none."""
     backbone = build_timm(name, norm=norm, frozen_stages=frozen_stages, pretrained=weights == "imagenet")
     if weights is not None and weights != "imagenet":
-        state = {key.removeprefix("backbone.").removeprefix("body."): v for key, v in read_state(weights).items()}
+        stored = {key.removeprefix("backbone.").removeprefix("body."): v for key, v in read_state(weights).items()}
+        state = backbone.own_names(stored)
         report = load_backbone_weights(backbone.body, name, state, weights)
         if on_loaded is not None:
             on_loaded(report)
