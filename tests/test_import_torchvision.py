@@ -15,7 +15,7 @@ from tests.foreign_files import differences, small_detector, torchvision_detecto
 PICTURE = "000000005001.jpg"
 # v1 not on 000000005001.jpg: at 800 px one of its 1,000 proposals is another one here, presumably by rounding, and
 # there are 1,058 detections for 1,057 (all of which are found).
-LARGE = {"v1": ("000000030213.jpg", "000000041888.jpg"), "v2": ("000000005001.jpg", "000000041888.jpg")}
+LARGE = {"v1": ("000000030213.jpg",), "v2": ("000000041888.jpg",)}
 
 
 def imported(model: nn.Module, folder: Path, overrides: list[str], bn_eps: float = 1e-5) -> Detector:
@@ -50,7 +50,7 @@ def compare(kind: str, size: int, pictures: tuple[str, ...], data: Path, folder:
     assert joined.min() < 0.06 and (joined < 0.5).float().mean() > 0.1 and joined.max() > 0.99, "not spread"
 
 
-@pytest.mark.parametrize("kind", ["v1", "v2"])
+@pytest.mark.parametrize("kind", ["v1", pytest.param("v2", marks=pytest.mark.slow)])
 def test_the_twin_finds_the_same(kind: str, real_data: Path, tmp_path: Path) -> None:
     compare(kind, 200, (PICTURE,), real_data, tmp_path)
 

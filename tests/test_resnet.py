@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,23 +10,14 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from detkit.backbones.resnet import ResNet
+from detkit.backbones.resnet import ResNet, ResNetClassifier
+from tests.reference import assert_same, outputs_at, randomise_norms, real_batch
 
 CHANNELS = {18: (64, 128, 256, 512), 50: (256, 512, 1024, 2048)}
 THEIRS: dict[int, Callable[..., nn.Module]] = {
     18: torchvision.models.resnet18,
     50: torchvision.models.resnet50,
 }
-
-
-def randomise_norms(model: nn.Module) -> None:
-    """Statistics and weights as after training, so that a mix-up of any of them shows."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 2.0)
-            nn.init.uniform_(module.weight, 0.5, 1.0)
-            nn.init.normal_(module.bias, std=0.1)
 
 
 def their_levels(model: nn.Module, images: Tensor) -> list[Tensor]:
@@ -62,6 +54,29 @@ def test_names_shapes_and_activations_are_torchvisions(depth: int) -> None:
     with torch.no_grad():
         for got, expected in zip(ours(images), their_levels(theirs, images), strict=True):
             torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_the_classifier_gives_torchvisions_logits(depth: int, real_data: Path) -> None:
+    torch.manual_seed(0)
+    theirs = THEIRS[depth](weights=None).eval()
+    randomise_norms(theirs)
+    ours = ResNetClassifier(depth).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = real_batch(real_data)
+    logits, taps = outputs_at(theirs, ("layer1", "layer2", "layer3", "layer4"), images)
+    with torch.no_grad():
+        assert_same(ours(images), logits)
+        for level, tap in zip(ResNet.forward(ours, images), taps, strict=True):
+            assert_same(level, tap)
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+def test_names_and_shapes_of_all_depths(depth: int) -> None:
+    with torch.device("meta"):
+        theirs, ours = torchvision.models.get_model(f"resnet{depth}"), ResNetClassifier(depth)
+    shapes = {name: value.shape for name, value in theirs.state_dict().items()}
+    assert {name: value.shape for name, value in ours.state_dict().items()} == shapes
 
 
 def test_the_stride_is_in_the_3x3_or_in_the_first_1x1() -> None:
