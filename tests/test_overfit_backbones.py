@@ -28,7 +28,10 @@ PICTURE = "road311.jpg"  # 300 x 400 px; at a short side of 96 px both signs hav
 SHORT_SIDE = 96
 STEPS, WARMUP, EVERY = 160, 10, 10
 LR = 2e-3
-SLOWER = {"mobilenet_v2": 1e-3}  # at 2e-3 it stays at 0.8
+# At 2e-3 these stay below: 0.80, 0.73, and nothing at all.
+SLOWER = {"mobilenet_v2": 1e-3, "densenet201": 1e-3, "inception_v4": 1e-3}
+# Batch norm on the few cells of one small picture stays at 0.6 after 160 steps; group norm needs 80.
+GROUPED = {"inception_v4"}
 ENOUGH = 0.9 - 1e-6  # a mean of float sums: 0.9 may come out a hair below
 SMALL = {
     "model.backbone.weights": None,
@@ -92,7 +95,8 @@ def average_precision(model: FasterRCNN, batch: Batch, wanted: dict[str, Any]) -
 def learn(name: str, batch: Batch, wanted: dict[str, Any], steps: int = STEPS) -> tuple[float, int]:
     """AP after training, which ends as soon as it is 0.9, and the number of steps."""
     torch.manual_seed(0)
-    config = load_config(config_name(name)).replace(SMALL)
+    norm = {"model.backbone.norm": "group"} if name in GROUPED else {}
+    config = load_config(config_name(name)).replace(SMALL | norm)
     model = build_detector(config.model, len(wanted["ids"]), pretrained=False).train()
     optimizer = build_optimizer(model, "adamw", SLOWER.get(name, LR), 1e-4)
     schedule = build_scheduler(optimizer, "cosine", steps, WARMUP, 0.1)
