@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1 (Iandola et al., 2016) with FPN: 1.0 with smaller and earlier pools, 2.4 times less to compute.
+"""SqueezeNet 1.1 (Iandola et al., 2016) with FPN: 1.0 with smaller and earlier pools, about 2.3 times less to compute.
 
 Levels: 128, 256 and 512 channels at strides 4, 8 and 16. Three levels, so the RPN sees four with its extra one: their
 anchors, of 12, 28, 60 and 128 px, span what the five of `fpn_r50` do. It has no norm, and starts from Kaiming
