@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from detkit.backbones.efficientnet_lite import ROWS
 from detkit.weights import DAMAGED, State, first_line, read_state
 
 # detkit's names of nets that torchvision calls otherwise; the rest have the same name there.
@@ -134,7 +135,7 @@ def _lite0_name(key: str) -> str:
 
 def _row(number: int) -> tuple[int, int]:
     """Row and place in it of the block `number` of EfficientNet-Lite0."""
-    for row, count in enumerate((1, 2, 2, 3, 3, 4, 1)):
+    for row, (*_, count) in enumerate(ROWS):
         if number < count:
             return row, number
         number -= count

@@ -5,6 +5,7 @@ it. Convolutions and pools with odd kernels get there by padding half the kernel
 were published with other paddings keep theirs under `padding="reference"`, with the same weights.
 """
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch.nn.functional as F
@@ -14,6 +15,18 @@ Padding = Literal["centred", "reference"]
 
 # One pixel less, and the coarsest level is a single cell, of which batch norm cannot take statistics.
 MIN_SIDE = 33
+
+
+@dataclass(frozen=True)
+class SmallestPicture:
+    """The least number of pixels a side that a net takes, for which reason if not the common one, and what to do."""
+
+    side: int = MIN_SIDE
+    reason: str = ""
+    advice: str = "raise data.short_side"
+
+
+SMALLEST = SmallestPicture()
 
 
 class Backbone(nn.Module):
@@ -26,6 +39,7 @@ class Backbone(nn.Module):
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     frozen_stages: int = 0
+    smallest: SmallestPicture = SMALLEST
 
     def stages(self) -> list[list[nn.Module]]:
         """The layers in the order in which they run, stage by stage."""
@@ -34,9 +48,9 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """Pictures (B, 3, H, W), normalised, to levels (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])).
 
-        Raises ValueError for pictures below 33 px a side.
+        Raises ValueError for pictures below 33 px a side, or what `smallest` says.
         """
-        check_size(images)
+        check_size(images, self.smallest)
         stages = self.stages()
         first = len(stages) - len(self.channels)
         x, levels = images, []
@@ -88,13 +102,20 @@ class PairPool(nn.Module):
         return pooled[..., : -(-x.shape[-2] // 2), : -(-x.shape[-1] // 2)]
 
 
-def check_size(images: Tensor) -> None:
+def check_size(images: Tensor, smallest: SmallestPicture = SMALLEST) -> None:
     """Raises ValueError for pictures (B, 3, H, W) that are too small for a backbone."""
-    if min(images.shape[-2:]) < MIN_SIDE:
+    if min(images.shape[-2:]) < smallest.side:
         raise ValueError(
-            f"expected pictures of at least {MIN_SIDE} x {MIN_SIDE} px, got {images.shape[-1]} x {images.shape[-2]}: "
-            "raise data.short_side"
+            f"expected pictures of at least {smallest.side} x {smallest.side} px{smallest.reason}, "
+            f"got {images.shape[-1]} x {images.shape[-2]}: {smallest.advice}"
         )
+
+
+def ceil_max_pool(padding: Padding) -> nn.MaxPool2d:
+    """3x3 of stride 2 that loses no cell at the border: published with an unpadded window that may hang over it."""
+    if padding == "reference":
+        return nn.MaxPool2d(3, stride=2, ceil_mode=True)
+    return nn.MaxPool2d(3, stride=2, padding=1)
 
 
 def check_norm(norm: str, supported: tuple[str, ...], name: str) -> None:

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from detkit.backbones.base import Padding, check_padding, initialise
+from detkit.backbones.base import SMALLEST, Padding, SmallestPicture, check_padding, initialise
 from detkit.norm import make_norm
 
 EPS = 1e-3  # of the norms, as in the nets that the authors published
-MIN_VALID_SIDE = 75  # one pixel less, and the unpadded layers leave no cell at stride 32
+# One pixel less, and the unpadded layers leave no cell at stride 32.
+SMALLEST_UNPADDED = SmallestPicture(
+    75, " under padding=reference, which leaves no cell of smaller ones", "take padding=centred"
+)
 
 Kernel = int | tuple[int, int]
 
@@ -55,6 +58,11 @@ class Layers:
     def __post_init__(self) -> None:
         check_padding(self.padding)
 
+    @property
+    def smallest(self) -> SmallestPicture:
+        """What a net of such layers needs."""
+        return SMALLEST_UNPADDED if self.padding == "reference" else SMALLEST
+
     def conv(
         self, inputs: int, outputs: int, kernel: Kernel = 1, stride: int = 1, valid: bool | None = None
     ) -> ConvNorm:
@@ -91,11 +99,3 @@ class Layers:
             for module in model.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-
-    def check_size(self, images: Tensor) -> None:
-        """Raises ValueError for pictures (B, 3, H, W) of which unpadded layers leave nothing."""
-        if self.padding == "reference" and min(images.shape[-2:]) < MIN_VALID_SIDE:
-            raise ValueError(
-                f"expected pictures of at least {MIN_VALID_SIDE} x {MIN_VALID_SIDE} px under padding=reference, which "
-                f"leaves no cell of smaller ones, got {images.shape[-1]} x {images.shape[-2]}: take padding=centred"
-            )

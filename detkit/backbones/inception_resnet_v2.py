@@ -135,7 +135,8 @@ class InceptionResNetV2(Backbone):
         super().__init__()
         self.channels = (192, 320, 1088, 1536)
         self.strides = (4, 8, 16, 32)
-        self.layers = layers = Layers(norm, padding)
+        layers = Layers(norm, padding)
+        self.smallest = layers.smallest
         self.conv2d_1a = layers.conv(3, 32, 3, stride=2)
         self.conv2d_2a = layers.conv(32, 32, 3, valid=True)
         self.conv2d_2b = layers.conv(32, 64, 3)
@@ -163,11 +164,6 @@ class InceptionResNetV2(Backbone):
             [self.mixed_6a, self.repeat_1],
             [self.mixed_7a, self.repeat_2, self.block8, self.conv2d_7b],
         ]
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """As `Backbone.forward`. Raises ValueError for pictures below 33 px a side, 75 px with padding="reference"."""
-        self.layers.check_size(images)
-        return super().forward(images)
 
 
 class InceptionResNetV2Classifier(InceptionResNetV2):

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from detkit.backbones.base import Backbone, Padding, PairPool, check_size
+from detkit.backbones.alexnet import response_norm
+from detkit.backbones.base import Backbone, Padding, PairPool, ceil_max_pool, check_size
 from detkit.backbones.inception_blocks import ConvNorm, Layers, Parallel
 
 # Table 1: inputs, #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj.
@@ -82,14 +83,14 @@ class InceptionV1(Backbone):
         layers = Layers(norm, padding)
         paper = norm == "none"
         self.conv1 = ConvNorm(3, 64, 7, 2, norm, padded=True)
-        self.maxpool1 = _pool(padding)
+        self.maxpool1 = ceil_max_pool(padding)
         self.lrn1 = _response_norm(lrn)
         self.conv2 = layers.conv(64, 64)
         self.conv3 = layers.conv(64, 192, 3)
         self.lrn2 = _response_norm(lrn)
-        self.maxpool2 = _pool(padding)
-        self.maxpool3 = _pool(padding)
-        self.maxpool4 = _pool(padding) if paper else _pair(padding)
+        self.maxpool2 = ceil_max_pool(padding)
+        self.maxpool3 = ceil_max_pool(padding)
+        self.maxpool4 = ceil_max_pool(padding) if paper else _pair(padding)
         for name, widths in BLOCKS.items():
             self.add_module(name, Inception(layers, widths, 5 if paper else 3))
         layers.initialise(self)
@@ -100,19 +101,13 @@ class InceptionV1(Backbone):
         return [[self.get_submodule(name) for name in row.split()] for row in STAGES]
 
 
-def _pool(padding: Padding) -> nn.Module:
-    if padding == "reference":
-        return nn.MaxPool2d(3, stride=2, ceil_mode=True)
-    return nn.MaxPool2d(3, stride=2, padding=1)
-
-
 def _pair(padding: Padding) -> nn.Module:
     return nn.MaxPool2d(2, stride=2, ceil_mode=True) if padding == "reference" else PairPool("max", "late")
 
 
 def _response_norm(wanted: bool) -> nn.Module:
-    # The paper gives no numbers; these are those of the authors of AlexNet, whose norm it is.
-    return nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0) if wanted else nn.Identity()
+    # the paper gives no numbers
+    return response_norm() if wanted else nn.Identity()
 
 
 class InceptionV1Classifier(InceptionV1):

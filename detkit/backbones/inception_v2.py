@@ -86,6 +86,7 @@ class InceptionV2(Backbone):
         self.channels = (80, 288, 768, 2048)
         self.strides = (4, 8, 16, 32)
         self.layers = layers = Layers(norm, padding)
+        self.smallest = layers.smallest
         self.conv1 = layers.conv(3, 32, 3, stride=2)
         self.conv2 = layers.conv(32, 32, 3, valid=True)
         self.conv3 = layers.conv(32, 64, 3)
@@ -110,11 +111,6 @@ class InceptionV2(Backbone):
             [self.reduction_a, self.inception_b],
             [self.reduction_b, self.inception_c],
         ]
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """As `Backbone.forward`. Raises ValueError for pictures below 33 px a side, 75 px with padding="reference"."""
-        self.layers.check_size(images)
-        return super().forward(images)
 
 
 class Auxiliary(nn.Module):

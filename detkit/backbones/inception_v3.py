@@ -140,6 +140,7 @@ class InceptionV3(Backbone):
         self.channels = (192, 288, 768, 2048)
         self.strides = (4, 8, 16, 32)
         self.layers = layers = Layers(norm, padding)
+        self.smallest = layers.smallest
         self.Conv2d_1a_3x3 = layers.conv(3, 32, 3, stride=2)
         self.Conv2d_2a_3x3 = layers.conv(32, 32, 3, valid=True)
         self.Conv2d_2b_3x3 = layers.conv(32, 64, 3)
@@ -161,11 +162,6 @@ class InceptionV3(Backbone):
     def stages(self) -> list[list[nn.Module]]:
         """The stem up to stride 2, then the layers of strides 4, 8, 16 and 32."""
         return [[self.get_submodule(name) for name in row.split()] for row in STAGES]
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """As `Backbone.forward`. Raises ValueError for pictures below 33 px a side, 75 px with padding="reference"."""
-        self.layers.check_size(images)
-        return super().forward(images)
 
 
 class InceptionV3Classifier(InceptionV3):

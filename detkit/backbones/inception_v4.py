@@ -108,7 +108,8 @@ class InceptionV4(Backbone):
         super().__init__()
         self.channels = (192, 384, 1024, 1536)
         self.strides = (4, 8, 16, 32)
-        self.layers = layers = Layers(norm, padding)
+        layers = Layers(norm, padding)
+        self.smallest = layers.smallest
         self.features = nn.Sequential(
             layers.conv(3, 32, 3, stride=2),
             layers.conv(32, 32, 3, valid=True),
@@ -129,11 +130,6 @@ class InceptionV4(Backbone):
         """The stem up to stride 2; the rest of stride 4; a reduction and the blocks after it, three times."""
         blocks = list(self.features)
         return [blocks[start:end] for start, end in zip((0, *ENDS), ENDS, strict=False)]
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """As `Backbone.forward`. Raises ValueError for pictures below 33 px a side, 75 px with padding="reference"."""
-        self.layers.check_size(images)
-        return super().forward(images)
 
 
 class InceptionV4Classifier(InceptionV4):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detkit.backbones.base import Backbone, Padding, check_norm, check_padding, initialise
+from detkit.backbones.base import Backbone, Padding, ceil_max_pool, check_norm, check_padding, initialise
 
 # Width and kernel of conv1, and squeezed channels of fire2 to fire9, in groups with a pool before each.
 VERSIONS: dict[str, tuple[int, int, tuple[tuple[int, ...], ...]]] = {
@@ -57,7 +57,7 @@ class SqueezeNet(Backbone):
         pads = kernel // 2 if padding == "centred" else 0
         self.features = nn.Sequential(nn.Conv2d(3, inputs, kernel, stride=2, padding=pads), nn.ReLU(inplace=True))
         for group in groups:
-            self.features.append(_pool(padding))
+            self.features.append(ceil_max_pool(padding))
             for squeezed in group:
                 self.features.append(Fire(inputs, squeezed))
                 inputs = 8 * squeezed
@@ -92,9 +92,3 @@ class SqueezeNetClassifier(SqueezeNet):
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
         """Logits (B, classes)."""
         return self.classifier(super().forward(images)[-1]).flatten(1)
-
-
-def _pool(padding: Padding) -> nn.Module:
-    if padding == "reference":
-        return nn.MaxPool2d(3, stride=2, ceil_mode=True)
-    return nn.MaxPool2d(3, stride=2, padding=1)

@@ -67,11 +67,13 @@ def _crop(config: FolderConfig) -> Crop:
 def build_training(config: ClassifierModelConfig, num_classes: int, label_smoothing: float = 0.0) -> ClassifierTraining:
     """The classifier of a config with its losses, in channels-last memory. Raises ValueError for unknown options."""
     backbone = config.backbone
-    options = backbone_options(backbone)
-    if backbone.norm != "default":
-        options["norm"] = backbone.norm
     classifier = build_classifier(
-        backbone.name, num_classes, frozen_stages=backbone.frozen_stages, padding=backbone.padding, **options
+        backbone.name,
+        num_classes,
+        norm=backbone.norm,
+        frozen_stages=backbone.frozen_stages,
+        padding=backbone.padding,
+        **backbone_options(backbone),
     )
     if backbone.norm_eps is not None:
         set_norm_eps(classifier, backbone.norm_eps)

@@ -42,10 +42,9 @@ def build_backbone(
     if name.startswith("timm/"):
         _refuse_options(name, options, ())
         return _timm_backbone(name, "batch" if norm == "default" else norm, frozen_stages, weights, on_loaded)
-    chosen = {"frozen_stages": frozen_stages, "padding": padding, **options}
-    if norm != "default":
-        chosen["norm"] = norm
-    backbone = _construct(BACKBONES, name, chosen)
+    backbone = _construct(
+        BACKBONES, name, {"norm": norm, "frozen_stages": frozen_stages, "padding": padding, **options}
+    )
     if weights is not None:
         report = load_backbone_weights(backbone, name, backbone_state(name, weights), weights)
         if on_loaded is not None:
@@ -85,6 +84,8 @@ def _construct(family: Mapping[str, Callable[..., nn.Module]], name: str, option
     for kind in (BACKBONES[name],) if family is BACKBONES else (BACKBONES[name], CLASSIFIERS[name]):
         accepted |= set(inspect.signature(kind).parameters)
     _refuse_options(name, options, sorted(accepted - {"options", "depth"}))
+    if options.get("norm") == "default":
+        options = {key: value for key, value in options.items() if key != "norm"}
     return family[name](**options)
 
 
