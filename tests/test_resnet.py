@@ -56,10 +56,10 @@ def test_names_shapes_and_activations_are_torchvisions(depth: int) -> None:
             torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 def test_the_classifier_gives_torchvisions_logits(depth: int, real_data: Path) -> None:
     torch.manual_seed(0)
-    theirs = THEIRS[depth](weights=None).eval()
+    theirs = torchvision.models.get_model(f"resnet{depth}", weights=None).eval()
     randomise_norms(theirs)
     ours = ResNetClassifier(depth).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
@@ -69,14 +69,6 @@ def test_the_classifier_gives_torchvisions_logits(depth: int, real_data: Path) -
         assert_same(ours(images), logits)
         for level, tap in zip(ResNet.forward(ours, images), taps, strict=True):
             assert_same(level, tap)
-
-
-@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
-def test_names_and_shapes_of_all_depths(depth: int) -> None:
-    with torch.device("meta"):
-        theirs, ours = torchvision.models.get_model(f"resnet{depth}"), ResNetClassifier(depth)
-    shapes = {name: value.shape for name, value in theirs.state_dict().items()}
-    assert {name: value.shape for name, value in ours.state_dict().items()} == shapes
 
 
 def test_the_stride_is_in_the_3x3_or_in_the_first_1x1() -> None:
