@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from detkit.engine.checkpoint import load_checkpoint, newest_checkpoint
+from detkit.engine.interface import TrainResult
 from detkit.engine.log import TIME_FIELDS
 from detkit.engine.schedule import build_optimizer, build_scheduler, total_steps
 from detkit.engine.signals import Stopped
-from detkit.engine.train import Trainer, TrainResult
+from detkit.engine.train import Trainer
 from detkit.types import Batch, Target
 
 

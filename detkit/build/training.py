@@ -9,9 +9,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from detkit.config import TrainConfig
+from detkit.engine.interface import Evaluate, Loader
 from detkit.engine.schedule import build_optimizer, build_scheduler, epoch_steps, scaled_lr, total_steps
 from detkit.engine.step import Precision
-from detkit.engine.train import Evaluate, Loader, Trainer
+from detkit.engine.train import Trainer
 
 
 def build_trainer(
@@ -47,6 +48,7 @@ def build_trainer(
         evaluate=evaluate,
         eval_every=options.eval_every,
         best_metric=best_metric,
+        patience=options.patience,
         save_every=options.save_every,
         checkpoint_minutes=options.checkpoint_minutes,
         log_every=options.log_every,

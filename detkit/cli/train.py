@@ -21,11 +21,11 @@ from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.cli.output import print_report, say
 from detkit.config import Config, load_config
 from detkit.engine.checkpoint import best_weights
+from detkit.engine.interface import TrainResult
 from detkit.engine.resume import resumed_state
 from detkit.engine.run import describe_run, new_run_folder
 from detkit.engine.schedule import scaled_lr
 from detkit.engine.seeding import seed_step, use_deterministic_algorithms
-from detkit.engine.train import TrainResult
 from detkit.evaluation.table import metrics_table
 from detkit.models.faster_rcnn import FasterRCNN
 from detkit.ready_made import open_checkpoint

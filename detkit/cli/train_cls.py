@@ -14,11 +14,11 @@ from detkit.build.classification import FolderLoader, Folders, build_folders, bu
 from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.cli.output import say
 from detkit.config import ClassifierConfig, load_config
+from detkit.engine.interface import Evaluate, TrainResult
 from detkit.engine.resume import resumed_state
 from detkit.engine.run import describe_run, new_run_folder
 from detkit.engine.schedule import scaled_lr
 from detkit.engine.seeding import seed_step, use_deterministic_algorithms
-from detkit.engine.train import Evaluate, TrainResult
 from detkit.evaluation.classification import evaluate_classifier
 
 # Reading every validation picture once before training is worth its time on sets up to this size.

@@ -182,6 +182,7 @@ class TrainConfig(Section):
     `iterations` (optimizer steps) wins over `epochs`; `eval_every` and `save_every` (for last.pth) count epochs.
     `momentum` is that of SGD and RMSProp, `nesterov` is SGD's, `alpha` RMSProp's decay of the mean square, `eps` what
     RMSProp and AdamW add to the root. `exponential` multiplies by `gamma` every `decay_epochs`.
+    `patience`: the run ends after so many evaluations in a row without a better AP; 0 is off.
     `ema_decay` 0 is off, `clip_norm` 0 is off, `checkpoint_minutes` 0 is off.
     `deterministic` refuses operators of torch that do not repeat to the bit.
     `precision` auto: bfloat16 where the processor has it, else float32.
@@ -213,6 +214,7 @@ class TrainConfig(Section):
     deterministic: bool = False
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     eval_every: PositiveInt = 1
+    patience: Count = 0
     save_every: PositiveInt = 1
     log_every: PositiveInt = 20
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0

@@ -7,12 +7,12 @@ between any two steps and resumed, a run ends with the same bits as one that ran
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import torch
 from rich.console import Console
@@ -23,36 +23,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from detkit.engine.checkpoint import BEST, LAST, PREVIOUS, save_checkpoint
 from detkit.engine.ema import build_ema, ema_state, load_ema_state
+from detkit.engine.interface import Evaluate, Loader, StartEpoch, TrainResult
 from detkit.engine.log import MetricsLog, ProgressReport, Row, Window
 from detkit.engine.schedule import epoch_steps
 from detkit.engine.seeding import seed_step
 from detkit.engine.signals import Stopped, StopSignals
 from detkit.engine.step import Precision, Stepper
 from detkit.types import Batch
-
-Evaluate = Callable[[nn.Module, int], dict[str, float]]
-
-
-class Loader(Protocol):
-    """What the loop asks of a loader: the batches of an epoch, a function of (seed, epoch, start) alone."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Number of batches of an epoch."""
-        ...
-
-    def epoch(self, epoch: int, start: int) -> Iterator[Batch]:
-        """Batches `start`, `start` + 1, ... of an epoch, both counted from 0; those before are not read."""
-        ...
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Where a run ended: its last step, the metrics of the last evaluation and the best of them."""
-
-    step: int
-    metrics: dict[str, Any]
-    best: float | None
 
 
 @dataclass
@@ -63,6 +40,8 @@ class Trainer:
     evaluate(module, step): metrics of a module in eval mode (the moving average when `ema_decay` > 0), called
         under no_grad every `eval_every` epochs (0: never between) and at the end. Random numbers it draws
         change nothing of the training. `best_metric`, larger is better, decides what becomes best.pth.
+    patience: the run ends after so many evaluations in a row without a better best metric; 0 is off.
+    start_epoch(epoch): called before each part of an epoch, counted from 0, also after a resume in its middle.
     save_every: epochs between writing last.pth (at the end always). checkpoint_minutes: also after so many.
     checkpoint_extra: goes into each checkpoint: config, classes, category_ids, what else the caller wants back.
     resume: a loaded checkpoint with training state. clip_norm, ema_decay: 0 is off.
@@ -84,6 +63,8 @@ class Trainer:
     evaluate: Evaluate | None = None
     eval_every: int = 1
     best_metric: str = "AP"
+    patience: int = 0
+    start_epoch: StartEpoch | None = None
     save_every: int = 1
     checkpoint_minutes: float = 0.0
     log_every: int = 20
@@ -95,6 +76,7 @@ class Trainer:
 
     step: int = field(default=0, init=False)  # optimizer steps done
     best: float | None = field(default=None, init=False)
+    best_step: int = field(default=0, init=False)
     ema: AveragedModel | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -124,15 +106,19 @@ class Trainer:
             self._progress = stack.enter_context(ProgressReport(self.steps, self.step, self.console))
             self._signals = stack.enter_context(StopSignals())
             self._evaluate_if_due()
-            while self.step < self.steps:
+            while self.step < self.steps and not self._out_of_patience():
                 self._run_epoch()
                 self._save_if_due()
                 self._evaluate_if_due()
+            if self._saved_step != self.step:
+                self._save()
         return TrainResult(self.step, self._metrics, self.best)
 
     def _run_epoch(self) -> None:
         """The steps of the epoch that are left, to its end or the run's."""
         epoch, done = divmod(self.step, self._epoch_steps)
+        if self.start_epoch is not None:
+            self.start_epoch(epoch)
         batches = self.loader.epoch(epoch, done * self.accumulate)
         self.model.train()
         with ExitStack() as stack:
@@ -212,7 +198,20 @@ class Trainer:
         self._metrics = {key: value for key, value in row.items() if key not in ("step", "epoch")}
         value = row[self.best_metric]
         if value is not None and (self.best is None or value > self.best):
-            self.best = value
+            self.best, self.best_step = value, self.step
+
+    def _out_of_patience(self) -> bool:
+        """Told by steps, so that an evaluation that is made up for on resume does not count twice."""
+        if not self.patience or self.evaluate is None or not self.eval_every:
+            return False
+        epochs = self.step // self._epoch_steps - self.best_step // self._epoch_steps
+        if epochs // self.eval_every < self.patience:
+            return False
+        best = "" if self.best is None else f" than {self.best:.4f} at step {self.best_step}"
+        self._progress.say(
+            f"step {self.step}: stopped early, {self.patience} evaluations gave no better {self.best_metric}{best}"
+        )
+        return True
 
     def _evaluate(self) -> Row:
         assert self.evaluate is not None
@@ -257,6 +256,7 @@ class Trainer:
             "batches_per_epoch": self.loader.steps_per_epoch,
             "seed": self.seed,
             "best": self.best,
+            "best_step": self.best_step,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self._stepper.scaler.state_dict(),
@@ -277,7 +277,8 @@ class Trainer:
             if self.ema is not None:
                 load_ema_state(self.ema, state["ema"], training["ema_updates"])
             self._window = Window(**training["window"])
-            self.step, self.best = training["step"], training["best"]
+            self.step = training["step"]
+            self.best, self.best_step = training["best"], training["best_step"]
             self._saved_step = self.step
         except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(f"the checkpoint does not fit this run's model or settings: {error}") from error
