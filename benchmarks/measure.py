@@ -1,0 +1,96 @@
+"""Two sides that take turns, their medians, and whether they agree: what all benchmarks share.
+
+Figures on a shared machine move by 10 to 30 % from run to run, so only ratios of alternating runs are compared.
+"""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+Quick = Annotated[bool, typer.Option("--quick", help="Tiny sizes: that it works and that outputs agree.")]
+Runs = Annotated[int, typer.Option(min=1, help="Timed runs of each side.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the rows to this file.")]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `goal` is for `ratio`, which is better when larger; `agrees` is None without a twin."""
+
+    work: str
+    ours: str
+    theirs: str
+    ratio: float | None
+    goal: float | None
+    agrees: bool | None
+    note: str = ""
+
+    def cells(self) -> list[str]:
+        """The line as text."""
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        agrees = {True: "yes", False: "NO", None: "–"}[self.agrees]
+        goal = "" if self.goal is None else f"{self.goal:g}"
+        return [self.work, self.ours, self.theirs, ratio, goal, agrees, self.note]
+
+
+HEADERS = ("work", "detkit", "against", "ratio", "goal", "outputs agree", "note")
+
+
+def alternate(sides: Mapping[str, Callable[[], object]], runs: int, warmup: int = 1) -> dict[str, float]:
+    """The median of the seconds that each side takes; one run of each in turn, `warmup` rounds not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(warmup + runs):
+        for name, work in sides.items():
+            started = time.perf_counter()
+            work()
+            if number >= warmup:
+                seconds[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def matrix_peak(dtype: torch.dtype = torch.float32, side: int = 2048, runs: int = 5) -> float:
+    """GFLOP/s of the best of some square matrix products: what the machine gives at most."""
+    a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
+    best = min(alternate({"product": lambda: a @ b}, 1)["product"] for _ in range(runs))
+    return 2 * side**3 / best / 1e9
+
+
+def report(rows: list[Row], json_file: Path | None) -> None:
+    """Print the rows, and write them for programs; exit status 1 when outputs do not agree."""
+    table = Table(*HEADERS)
+    for row in rows:
+        table.add_row(*row.cells())
+    console = Console()
+    Console(width=max(console.width, 160)).print(table)
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    if any(row.agrees is False for row in rows):
+        raise SystemExit(1)
+
+
+def machine() -> str:
+    """Processor, threads and versions in a line."""
+    names = ("torch", "torchvision", "numpy", "pycocotools", "hotcoco", "msgspec")
+    versions = ", ".join(f"{name} {version(name)}" for name in names)
+    capability = torch.backends.cpu.get_cpu_capability()
+    return f"{_processor()}, {torch.get_num_threads()} threads of {os.cpu_count()} cores, {capability}; {versions}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.machine()

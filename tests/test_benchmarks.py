@@ -1,0 +1,69 @@
+"""Each benchmark runs with tiny sizes, and its two sides give the same; how long they take is not tested."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`load(name)`: a benchmark as a module, which finds its neighbours as it does when run as a program."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield load
+    for path in FOLDER.glob("*.py"):
+        sys.modules.pop(path.stem, None)
+
+
+def rows(module: ModuleType, folder: Path, **options: object) -> list[dict[str, Any]]:
+    module.main(quick=True, json=folder / "rows.json", **options)
+    return json.loads((folder / "rows.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["inference", "training_step", "roi_pooling", "evaluation"])
+def test_both_sides_agree(name: str, load: Any, tmp_path: Path) -> None:
+    found = rows(load(name), tmp_path)
+    assert found
+    for row in found:
+        assert row["agrees"] is True, row
+        assert row["ratio"] > 0
+
+
+def test_sides_that_differ_are_told(load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("evaluation")
+    monkeypatch.setattr(module, "by_pycocotools", lambda truth, found: {"AP": 0.5})
+    with pytest.raises(SystemExit) as ended:
+        rows(module, tmp_path)
+    assert ended.value.code == 1
+    assert json.loads((tmp_path / "rows.json").read_text())[0]["agrees"] is False
+
+
+def test_pictures_come_in(load: Any, tmp_path: Path) -> None:
+    rate, share = rows(load("input_pipeline"), tmp_path, workers=0)
+    assert rate["ratio"] > 0
+    assert share["ours"].endswith("%")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["memory", "coco_index", "bf16_accuracy"])
+def test_in_processes_of_their_own(name: str, load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for row in rows(load(name), tmp_path):
+        assert row["agrees"] is not False, row
+        assert row["ours"]
+
+
+def test_the_list_of_all_names_each_benchmark(load: Any) -> None:
+    listed = {command.split()[0] for command in load("run_all").COMMANDS}
+    helpers = {"measure.py", "twins.py", "run_all.py"}
+    assert listed == {path.name for path in FOLDER.glob("*.py")} - helpers
