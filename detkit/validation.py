@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from detkit.data.coco import CocoIndex
 from detkit.data.loader import EpochLoader
 from detkit.data.pictures import read_picture
+from detkit.engine.distributed import ALONE, World
 from detkit.evaluation.coco import Backend, Evaluation, check_ground_truth, detection_rows, evaluate_detections
 from detkit.evaluation.run import Predict, predict_all, predictor, to_original
 from detkit.types import Detection, Meta, Target
@@ -37,14 +39,18 @@ def score(
     progress: Callable[[int], None] | None = None,
 ) -> Scored:
     """Run a predictor over all pictures of a loader and score it by COCO's metrics."""
-    index = loader.dataset.index
     detections, metas = predict_all(predict, loader.epoch(0), progress)
-    image_ids = [meta["image_id"] for meta in metas]
-    rows = detection_rows(detections, image_ids, index.category_ids)
+    return _scored(dict(zip((meta["image_id"] for meta in metas), detections, strict=True)), loader, backend)
+
+
+def _scored(found: dict[int, Detection], loader: EpochLoader, backend: Backend = "hotcoco") -> Scored:
+    """Scores of what was found in each picture, by its id."""
+    index = loader.dataset.index
+    found = dict(sorted(found.items()))
+    rows = detection_rows(list(found.values()), list(found), index.category_ids)
     evaluation = evaluate_detections(ground_truth(index), rows, backend, index.image_ids.tolist())
     place = {int(image_id): number for number, image_id in enumerate(index.image_ids)}
-    by_number = {place[image_id]: found for image_id, found in zip(image_ids, detections, strict=True)}
-    return Scored(evaluation, rows, by_number, index)
+    return Scored(evaluation, rows, {place[image_id]: detection for image_id, detection in found.items()}, index)
 
 
 def ground_truth(index: CocoIndex) -> Path | dict[str, Any]:
@@ -53,34 +59,61 @@ def ground_truth(index: CocoIndex) -> Path | dict[str, Any]:
 
 
 class Validation:
-    """`evaluate(module, step)` of the training loop: metrics, and a contact sheet in `folder`."""
+    """`evaluate(module, step)` of the training loop: metrics, and a contact sheet in `folder`.
 
-    def __init__(self, loader: EpochLoader, device: torch.device, precision: str, folder: Path) -> None:
+    Each rank of `world` looks at its share of the pictures; rank 0 scores and draws them all, and tells the others.
+    """
+
+    def __init__(
+        self, loader: EpochLoader, device: torch.device, precision: str, folder: Path, world: World = ALONE
+    ) -> None:
         self.loader, self.device, self.precision, self.folder = loader, device, precision, folder
+        self.world = world
 
     def __call__(self, module: nn.Module, step: int) -> dict[str, float]:
-        scored = score(predictor(module, self.device, self.precision), self.loader)
-        index = self.loader.dataset.index
-        write_picture(self.folder / f"sheet_{step:07d}.jpg", sheet(index, scored.detections))
+        with self.world.together():
+            detections, metas = predict_all(predictor(module, self.device, self.precision), self.loader.epoch(0))
+        found = dict(zip((meta["image_id"] for meta in metas), detections, strict=True))
+        parts = self.world.gather(found)
+        metrics: dict[str, float] = {}
+        with self.world.together():
+            if parts is not None:
+                metrics = self._score({key: value for part in parts for key, value in part.items()}, step)
+        return self.world.broadcast(metrics)
+
+    def _score(self, found: dict[int, Detection], step: int) -> dict[str, float]:
+        scored = _scored(found, self.loader)
+        write_picture(self.folder / f"sheet_{step:07d}.jpg", sheet(scored.index, scored.detections))
         return scored.evaluation.metrics
 
 
-def check_loader(loader: EpochLoader) -> float | None:
+def check_loader(loader: EpochLoader, world: World = ALONE) -> float | None:
     """AP of the ground truth itself, read, resized and scaled back as predictions are: 1.0 unless something broke.
 
-    None where there is nothing to score. Raises ValueError that says what is wrong.
+    None where there is nothing to score, and on all ranks of `world` but the first, to which the others send their
+    shares. Raises ValueError that says what is wrong.
     """
     index = loader.dataset.index
     if all(index.is_empty(i) for i in range(len(index))):
         return None
+    with world.together():
+        own = _truth_as_rows(loader)
+    parts = world.gather(own)
+    with world.together():
+        if parts is not None:
+            rows = [row for part in parts for row in part]
+            return check_ground_truth(ground_truth(index), rows, image_ids=index.image_ids.tolist())
+    return None
+
+
+def _truth_as_rows(loader: EpochLoader) -> list[dict[str, Any]]:
     detections: list[Detection] = []
     metas: list[Meta] = []
     for batch in loader.epoch(0):
         for image, target, meta in zip(batch.images, batch.targets, batch.metas, strict=True):
             detections.append(to_original(_as_detection(target), (image.shape[-2], image.shape[-1]), meta))
         metas.extend(batch.metas)
-    rows = detection_rows(detections, [meta["image_id"] for meta in metas], index.category_ids)
-    return check_ground_truth(ground_truth(index), rows, image_ids=index.image_ids.tolist())
+    return detection_rows(detections, [meta["image_id"] for meta in metas], loader.dataset.index.category_ids)
 
 
 def sheet(index: CocoIndex, detections: dict[int, Detection], score_threshold: float = 0.3) -> Any:
@@ -95,10 +128,10 @@ def sheet(index: CocoIndex, detections: dict[int, Detection], score_threshold: f
     return contact_sheet(rows, index.classes, score_threshold, [index.file_name(i) for i in chosen])
 
 
-def show_progress(what: str) -> Progress:
+def show_progress(what: str, console: Console | None = None) -> Progress:
     """A bar over pictures with the time that is left; add a task with their number to it."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, transient=True)
+    return Progress(*columns, transient=True, console=console)
 
 
 def _picture(index: CocoIndex, i: int) -> Any:

@@ -11,6 +11,7 @@ from detkit.data.classification import AreaCrop, CentreCrop, ClassificationDatas
 from detkit.data.folders import FolderIndex, load_folders
 from detkit.data.loader import EpochLoader
 from detkit.data.transforms import build_transform
+from detkit.engine.distributed import ALONE, World
 from detkit.models.classification import ClassifierTraining
 from detkit.norm import set_norm_eps
 
@@ -37,9 +38,12 @@ def build_folders(config: FolderConfig) -> Folders:
 
 
 def build_loaders(
-    config: ClassifierConfig, folders: Folders, device: torch.device
+    config: ClassifierConfig, folders: Folders, device: torch.device, world: World = ALONE
 ) -> tuple[FolderLoader, FolderLoader]:
-    """Shuffled and augmented batches of the training split, and the validation pictures, each once and as they are."""
+    """Shuffled and augmented batches of the training split, and the validation pictures, each once and as they are.
+
+    Both are this rank's share.
+    """
     data, train = config.data, config.train
     transform = build_transform(data.flip, data.vertical_flip, data.colour, 0.0)
     dataset = ClassificationDataset(folders.train, data.size, _crop(data), transform, train.seed)
@@ -51,11 +55,22 @@ def build_loaders(
         workers=data.workers,
         group_by_aspect=False,
         drop_last=True,
+        rank=world.rank,
+        world_size=world.size,
         skip_unreadable=data.on_bad == "drop",
         pin_memory=device.type == "cuda",
     )
     plain = ClassificationDataset(folders.val, data.size, CentreCrop(data.size, data.val_short_side))
-    return shuffled, EpochLoader(plain, train.batch_size, shuffle=False, workers=data.workers, group_by_aspect=False)
+    validation = EpochLoader(
+        plain,
+        train.batch_size,
+        shuffle=False,
+        workers=data.workers,
+        group_by_aspect=False,
+        rank=world.rank,
+        world_size=world.size,
+    )
+    return shuffled, validation
 
 
 def _crop(config: FolderConfig) -> Crop:

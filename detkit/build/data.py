@@ -14,6 +14,7 @@ from detkit.data.loader import EpochLoader
 from detkit.data.resize import median_short_side
 from detkit.data.shapes import ensure_shapes
 from detkit.data.transforms import build_transform
+from detkit.engine.distributed import ALONE, World
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def _load_val(config: DataConfig, split: Split, classes: Sequence[str]) -> CocoI
     return load_coco(split.annotations, split.images, classes=classes, on_bad=config.on_bad, limit=config.limit)
 
 
-def build_train_loader(config: Config, data: TrainingData, device: torch.device) -> EpochLoader:
-    """Shuffled and augmented batches of the training split."""
+def build_train_loader(config: Config, data: TrainingData, device: torch.device, world: World = ALONE) -> EpochLoader:
+    """Shuffled and augmented batches of the training split, this rank's share of them."""
     options = config.data
     short_sides = [max(round(data.short_side * scale), 1) for scale in options.train_scales]
     transform = build_transform(options.flip, options.vertical_flip, options.colour, options.crop)
@@ -80,12 +81,18 @@ def build_train_loader(config: Config, data: TrainingData, device: torch.device)
         workers=options.workers,
         group_by_aspect=options.group_by_aspect,
         drop_last=True,
+        rank=world.rank,
+        world_size=world.size,
         skip_unreadable=options.on_bad == "drop",
         pin_memory=device.type == "cuda",
     )
 
 
-def build_val_loader(config: DataConfig, index: CocoIndex, short_side: int, batch_size: int) -> EpochLoader:
-    """The validation pictures in batches, each exactly once, as they are."""
+def build_val_loader(
+    config: DataConfig, index: CocoIndex, short_side: int, batch_size: int, world: World = ALONE
+) -> EpochLoader:
+    """The validation pictures in batches, each exactly once over all ranks, as they are."""
     dataset = DetectionDataset(index, [short_side], config.long_side, config.resize)
-    return EpochLoader(dataset, batch_size, shuffle=False, workers=config.workers)
+    return EpochLoader(
+        dataset, batch_size, shuffle=False, workers=config.workers, rank=world.rank, world_size=world.size
+    )

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from detkit.config import TrainConfig
+from detkit.engine.distributed import ALONE, World
 from detkit.engine.interface import Evaluate, Loader
 from detkit.engine.schedule import build_optimizer, build_scheduler, epoch_steps, scaled_lr, total_steps
 from detkit.engine.step import Precision
@@ -25,12 +26,14 @@ def build_trainer(
     resume: dict[str, Any] | None,
     precision: Precision,
     best_metric: str = "AP",
+    world: World = ALONE,
+    owner: bool = True,
 ) -> Trainer:
     """The training loop with optimizer and schedule; the model is on its device already."""
     device = next(model.parameters()).device
     steps = total_steps(loader.steps_per_epoch, options.accumulate, options.epochs, options.iterations)
     decay_steps = round(options.decay_epochs * epoch_steps(loader.steps_per_epoch, options.accumulate))
-    optimizer, scheduler = _optimizer_and_schedule(options, model, steps, decay_steps)
+    optimizer, scheduler = _optimizer_and_schedule(options, model, steps, decay_steps, world.size)
     return Trainer(
         model=model,
         loader=loader,
@@ -53,16 +56,18 @@ def build_trainer(
         checkpoint_minutes=options.checkpoint_minutes,
         log_every=options.log_every,
         resume=resume,
+        world=world,
+        owner=owner,
     )
 
 
 def _optimizer_and_schedule(
-    options: TrainConfig, model: nn.Module, steps: int, decay_steps: int
+    options: TrainConfig, model: nn.Module, steps: int, decay_steps: int, world_size: int
 ) -> tuple[Optimizer, LRScheduler]:
     optimizer = build_optimizer(
         model,
         options.optimizer,
-        scaled_lr(options.lr, options.batch_size, options.accumulate),
+        scaled_lr(options.lr, options.batch_size, options.accumulate, world_size),
         options.weight_decay,
         options.momentum,
         options.backbone_lr_factor,
@@ -83,10 +88,15 @@ def _optimizer_and_schedule(
     return optimizer, scheduler
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto`: a GPU where torch sees one, else the CPU. Raises ValueError for one that is not there."""
+def choose_device(name: str, world: World = ALONE) -> torch.device:
+    """`auto`: a GPU where torch sees one, else the CPU; of several processes each takes the GPU of its local rank.
+
+    Raises ValueError for one that is not there.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if world.size > 1 and name == "cuda":
+        name = f"cuda:{world.local_rank}"
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)

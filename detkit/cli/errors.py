@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from detkit.engine.distributed import RaisedElsewhere, world_from_environment
 from detkit.engine.signals import Stopped
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -31,7 +32,8 @@ def run_app(app: typer.Typer) -> None:
     except (ValueError, OSError, FloatingPointError, MemoryError) as error:
         if debug:
             raise
-        _print_error(error)
+        if not _said_by_rank_0(error):
+            _print_error(error)
         sys.exit(2 if isinstance(error, ValueError) or _is_users(error) else 1)
 
 
@@ -47,6 +49,11 @@ def _is_users(error: Exception) -> bool:
     return isinstance(
         error, (PermissionError, NotADirectoryError, IsADirectoryError, FileNotFoundError, FileExistsError)
     )
+
+
+def _said_by_rank_0(error: Exception) -> bool:
+    """Whether this is what all processes of a run were told of, and this is not the one that speaks for them."""
+    return isinstance(error.__cause__, RaisedElsewhere) and world_from_environment().rank > 0
 
 
 def _print_error(error: Exception) -> None:

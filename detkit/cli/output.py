@@ -1,9 +1,15 @@
 """Lines that commands print."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from detkit.config import TrainConfig
+from detkit.engine.distributed import World
+from detkit.engine.schedule import scaled_lr
 from detkit.weights import LoadReport
 
 
@@ -18,3 +24,22 @@ def print_report(console: Console, report: LoadReport, title: str) -> None:
     for kind, number, names in report.rows():
         table.add_row(kind, str(number), names)
     console.print(table)
+
+
+def print_plan(console: Console, options: TrainConfig, steps: int, folder: Path, world: World) -> None:
+    """Print how many steps of how many pictures a run takes, at which learning rate, and where it writes."""
+    pictures = options.batch_size * options.accumulate * world.size
+    lr = scaled_lr(options.lr, options.batch_size, options.accumulate, world.size)
+    shared = f" on {world.size} processes" if world.size > 1 else ""
+    say(
+        console,
+        f"{steps} steps of {pictures} pictures{shared}, lr {lr:.3g} ({options.lr:.3g} for 16 pictures a step), "
+        f"run folder {folder}",
+    )
+
+
+def print_skipped(console: Console, skipped: Mapping[str, str], world: World) -> None:
+    """Print the names of the pictures that any rank left out, if there are some."""
+    names = sorted({name for part in world.gather(list(skipped)) or [] for name in part})
+    if names:
+        say(console, f"{len(names)} unreadable pictures were left out: {', '.join(names)}")

@@ -18,13 +18,14 @@ from detkit.build import (
     choose_precision,
 )
 from detkit.cli.errors import Debug, Overrides, run_command
-from detkit.cli.output import print_report, say
+from detkit.cli.output import print_plan, print_report, print_skipped, say
 from detkit.config import Config, load_config
 from detkit.engine.checkpoint import best_weights
+from detkit.engine.distributed import ALONE, World, joined, world_from_environment
 from detkit.engine.interface import TrainResult
+from detkit.engine.replicas import enter_run, find_run
 from detkit.engine.resume import resumed_state
 from detkit.engine.run import describe_run, new_run_folder
-from detkit.engine.schedule import scaled_lr
 from detkit.engine.seeding import seed_step, use_deterministic_algorithms
 from detkit.evaluation.table import metrics_table
 from detkit.models.faster_rcnn import FasterRCNN
@@ -37,7 +38,13 @@ SMALL_SET = 1000
 # What may differ between a run and its continuation without changing what it computes.
 HARMLESS = (
     *("data.workers", "data.root", "data.train_annotations", "data.train_images", "data.val_annotations"),
-    *("data.val_images", "train.output", "train.checkpoint_minutes", "train.log_every"),
+    *(
+        "data.val_images",
+        "train.output",
+        "train.checkpoint_minutes",
+        "train.log_every",
+        "train.distributed_timeout_seconds",
+    ),
 )
 
 
@@ -50,9 +57,11 @@ def train(
     debug: Debug = False,
 ) -> None:
     """Train a detector on COCO-format data, evaluate it as it learns, and keep the best."""
-    console = Console()
+    world = world_from_environment()
+    console = Console(quiet=world.rank > 0)
     settings = load_config(config, overrides or [])
-    result, folder = run_training(settings, resume, console)
+    with joined(world, settings.train.distributed_timeout_seconds):
+        result, folder = run_training(settings, resume, console, world)
     if result.metrics:
         shown = {key: value for key, value in result.metrics.items() if key.startswith("A")}
         console.print(metrics_table(shown))
@@ -62,42 +71,45 @@ def train(
         say(console, f"the validation split shows no objects, so nothing was scored: {folder / 'last.pth'}")
 
 
-def run_training(config: Config, resume: bool, console: Console) -> tuple[TrainResult, Path]:
+def run_training(config: Config, resume: bool, console: Console, world: World = ALONE) -> tuple[TrainResult, Path]:
     """Everything between a config and a trained detector. Returns the result and the run folder."""
-    device = choose_device(config.train.device)
-    precision, why = choose_precision(config.train.precision, device)
-    if config.train.deterministic:
-        use_deterministic_algorithms()
-    with show_progress("drawing Shapes") as bar:
-        task = bar.add_task("", visible=False)
-        data = build_data(config.data, lambda done, total: bar.update(task, completed=done, total=total, visible=True))
+    with world.together():
+        device = choose_device(config.train.device, world)
+        if config.train.deterministic:
+            use_deterministic_algorithms()
+    precision, why = world.broadcast(choose_precision(config.train.precision, device))
+    data = world.in_turn(lambda: _read_data(config, console))
     config = config.replace({"data.short_side": data.short_side})
     _print_data(data, console)
     plain = config.model_dump(mode="json")
-    state = resumed_state(_output(config), plain, _fingerprint(data), HARMLESS) if resume else None
-    model = _build_model(config, data, state is None, console).to(device)
-    loader = build_train_loader(config, data, device)
-    val_loader = build_val_loader(config.data, data.val, data.short_side, config.train.batch_size)
+    found = find_run(_output(config), resume, world)
+    with world.together():
+        state = None if found is None else resumed_state(found, plain, _fingerprint(data), HARMLESS, world.size)
+    model = world.in_turn(lambda: _build_model(config, data, state is None, console)).to(device)
+    loader = build_train_loader(config, data, device, world)
+    val_loader = build_val_loader(config.data, data.val, data.short_side, config.train.batch_size, world)
     if len(data.val) <= SMALL_SET:
-        check_loader(val_loader)
-    folder = _output(config) if resume else new_run_folder(_output(config))
-    validation = Validation(val_loader, device, precision, folder)
+        check_loader(val_loader, world)
+    folder = found or new_run_folder(_output(config), world)
+    owner = enter_run(folder, world)
+    validation = Validation(val_loader, device, precision, folder, world)
+    extra = _checkpoint_extra(config, data) | {"processes": world.size}
     trainer = build_trainer(
-        config.train, model, loader, folder, _checkpoint_extra(config, data), validation, state, precision
+        config.train, model, loader, folder, extra, validation, state, precision, world=world, owner=owner
     )
-    if state is None:
+    if state is None and owner:
         describe_run(folder, plain, list(data.train.classes), sys.argv)
     say(console, f"device {device}, {precision}: {why}")
-    say(
-        console,
-        f"{trainer.steps} steps of {config.train.batch_size * config.train.accumulate} pictures, lr "
-        f"{scaled_lr(config.train.lr, config.train.batch_size, config.train.accumulate):.3g} "
-        f"({config.train.lr:.3g} for 16 pictures a step), run folder {folder}",
-    )
+    print_plan(console, config.train, trainer.steps, folder, world)
     result = trainer.run()
-    if loader.skipped:
-        say(console, f"{len(loader.skipped)} unreadable pictures were left out: {', '.join(loader.skipped)}")
+    print_skipped(console, loader.skipped, world)
     return result, folder
+
+
+def _read_data(config: Config, console: Console) -> TrainingData:
+    with show_progress("drawing Shapes", console) as bar:
+        task = bar.add_task("", visible=False)
+        return build_data(config.data, lambda done, total: bar.update(task, completed=done, total=total, visible=True))
 
 
 def _build_model(config: Config, data: TrainingData, fresh: bool, console: Console) -> FasterRCNN:

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from detkit.build import build_trainer, choose_device, choose_precision
 from detkit.build.classification import FolderLoader, Folders, build_folders, build_loaders, build_training
 from detkit.cli.errors import Debug, Overrides, run_command
-from detkit.cli.output import say
+from detkit.cli.output import print_plan, print_skipped, say
 from detkit.config import ClassifierConfig, load_config
+from detkit.engine.distributed import ALONE, World, joined, world_from_environment
 from detkit.engine.interface import Evaluate, TrainResult
+from detkit.engine.replicas import enter_run, find_run
 from detkit.engine.resume import resumed_state
 from detkit.engine.run import describe_run, new_run_folder
-from detkit.engine.schedule import scaled_lr
 from detkit.engine.seeding import seed_step, use_deterministic_algorithms
 from detkit.evaluation.classification import evaluate_classifier
 
@@ -26,7 +27,7 @@ SMALL_SET = 1000
 # What may differ between a run and its continuation without changing what it computes.
 HARMLESS = (
     *("data.workers", "data.root", "data.train_folder", "data.val_folder"),
-    *("train.output", "train.checkpoint_minutes", "train.log_every"),
+    *("train.output", "train.checkpoint_minutes", "train.log_every", "train.distributed_timeout_seconds"),
 )
 
 
@@ -39,9 +40,11 @@ def train_cls(
     debug: Debug = False,
 ) -> None:
     """Train a classifier on a folder of pictures for each class; its checkpoint starts a detector's backbone."""
-    console = Console()
+    world = world_from_environment()
+    console = Console(quiet=world.rank > 0)
     settings = load_config(config, overrides or [], kind=ClassifierConfig)
-    result, folder = run_classifier_training(settings, resume, console)
+    with joined(world, settings.train.distributed_timeout_seconds):
+        result, folder = run_classifier_training(settings, resume, console, world)
     best = folder / ("last.pth" if result.best is None else "best.pth")
     shown = ", ".join(f"{key} {value:.4f}" for key, value in result.metrics.items() if key.startswith("top"))
     say(console, f"last {shown}, best top1 {result.best or 0:.4f}: {best}")
@@ -49,50 +52,52 @@ def train_cls(
         f"model.backbone.weights={best}")  # fmt: skip
 
 
-def run_classifier_training(config: ClassifierConfig, resume: bool, console: Console) -> tuple[TrainResult, Path]:
+def run_classifier_training(
+    config: ClassifierConfig, resume: bool, console: Console, world: World = ALONE
+) -> tuple[TrainResult, Path]:
     """Everything between a config and a trained classifier. Returns the result and the run folder."""
-    device = choose_device(config.train.device)
-    precision, why = choose_precision(config.train.precision, device)
-    if config.train.deterministic:
-        use_deterministic_algorithms()
-    folders = build_folders(config.data)
+    with world.together():
+        device = choose_device(config.train.device, world)
+        if config.train.deterministic:
+            use_deterministic_algorithms()
+        folders = build_folders(config.data)
+        seed_step(config.train.seed, -1)
+        model = build_training(config.model, len(folders.train.classes), config.train.label_smoothing).to(device)
+        loader, val_loader = build_loaders(config, folders, device, world)
+    precision, why = world.broadcast(choose_precision(config.train.precision, device))
     plain = config.model_dump(mode="json")
     output = Path(config.train.output or f"runs/{config.name}").expanduser()
-    state = resumed_state(output, plain, folders.fingerprint(), HARMLESS) if resume else None
-    _print_data(folders, console)
-    seed_step(config.train.seed, -1)
-    model = build_training(config.model, len(folders.train.classes), config.train.label_smoothing).to(device)
-    loader, val_loader = build_loaders(config, folders, device)
-    if len(folders.val) <= SMALL_SET:
-        for _ in val_loader.epoch(0):
-            pass  # a picture that cannot be read ends the run here, not after an epoch
-    folder = output if resume else new_run_folder(output)
-    evaluate = _evaluation(val_loader, device, precision)
-    extra = _checkpoint_extra(config, folders)
-    trainer = build_trainer(config.train, model, loader, folder, extra, evaluate, state, precision, "top1")
-    if state is None:
+    found = find_run(output, resume, world)
+    with world.together():
+        state = None if found is None else resumed_state(found, plain, folders.fingerprint(), HARMLESS, world.size)
+        _print_data(folders, console)
+        if len(folders.val) <= SMALL_SET:
+            for _ in val_loader.epoch(0):
+                pass  # a picture that cannot be read ends the run here, not after an epoch
+    folder = found or new_run_folder(output, world)
+    owner = enter_run(folder, world)
+    evaluate = _evaluation(val_loader, device, precision, world)
+    extra = _checkpoint_extra(config, folders) | {"processes": world.size}
+    trainer = build_trainer(
+        config.train, model, loader, folder, extra, evaluate, state, precision, "top1", world, owner
+    )
+    if state is None and owner:
         describe_run(folder, plain, list(folders.train.classes), sys.argv)
     say(console, f"device {device}, {precision}: {why}")
-    say(
-        console,
-        f"{trainer.steps} steps of {config.train.batch_size * config.train.accumulate} pictures, lr "
-        f"{scaled_lr(config.train.lr, config.train.batch_size, config.train.accumulate):.3g} "
-        f"({config.train.lr:.3g} for 16 pictures a step), run folder {folder}",
-    )
+    print_plan(console, config.train, trainer.steps, folder, world)
     result = trainer.run()
-    if loader.skipped:
-        say(console, f"{len(loader.skipped)} unreadable pictures were left out: {', '.join(loader.skipped)}")
+    print_skipped(console, loader.skipped, world)
     return result, folder
 
 
-def _evaluation(loader: FolderLoader, device: torch.device, precision: str) -> Evaluate:
+def _evaluation(loader: FolderLoader, device: torch.device, precision: str, world: World) -> Evaluate:
     def evaluate(module: nn.Module, step: int) -> dict[str, float]:
         def predict(images: list[Tensor]) -> Tensor:
             moved = [image.to(device) for image in images]
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 return module.predict(moved)  # type: ignore[operator]
 
-        return evaluate_classifier(predict, loader.epoch(0))
+        return evaluate_classifier(predict, loader.epoch(0), total=world.total)
 
     return evaluate
 

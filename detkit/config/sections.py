@@ -186,6 +186,7 @@ class TrainConfig(Section):
     `ema_decay` 0 is off, `clip_norm` 0 is off, `checkpoint_minutes` 0 is off.
     `deterministic` refuses operators of torch that do not repeat to the bit.
     `precision` auto: bfloat16 where the processor has it, else float32.
+    `distributed_timeout_seconds`: how long a process waits for the others before it takes them for lost.
     """
 
     epochs: PositiveInt = 12
@@ -218,3 +219,4 @@ class TrainConfig(Section):
     save_every: PositiveInt = 1
     log_every: PositiveInt = 20
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
+    distributed_timeout_seconds: Positive = 600.0

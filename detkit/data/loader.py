@@ -41,8 +41,8 @@ class EpochLoader(Generic[Pictures]):
     `group_by_aspect`: landscape and portrait pictures come in batches of their own, so that little is padding; what is
     left of both groups at the end comes together.
     `drop_last`: leave out the batch that is not full; otherwise each picture is seen exactly once an epoch.
-    `rank`, `world_size`: this process takes every world_size-th batch; all take the same number, so the last batches
-    may be left out.
+    `rank`, `world_size`: this process takes every world_size-th batch. With `drop_last` all take the same number, so
+    the last batches may be left out; otherwise some may have one more than others.
     `skip_unreadable`: leave pictures that cannot be read out of their batch and name them in `skipped`, not raise.
     """
 
@@ -76,8 +76,9 @@ class EpochLoader(Generic[Pictures]):
         batches = self._grouped(order)
         if self.drop_last and len(batches) > 1 and len(batches[-1]) < self.batch_size:
             batches.pop()
-        even = len(batches) // self.world_size * self.world_size
-        return batches[self.rank : even : self.world_size] if self.world_size > 1 else batches
+        if self.drop_last:
+            batches = batches[: len(batches) // self.world_size * self.world_size]
+        return batches[self.rank :: self.world_size]
 
     def _grouped(self, order: Sequence[int]) -> list[list[int]]:
         """A batch is given out when it is full, so that the order stays as random as `order` is."""

@@ -5,17 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from detkit.engine.checkpoint import config_differences, newest_checkpoint
+from detkit.engine.run import DESCRIPTION, LAUNCH, METRICS
 
 # What a run leaves in its folder before its first checkpoint.
-EARLY_FILES = ("metrics.jsonl", "config.json", "classes.json", "environment.json", "tensorboard")
+EARLY_FILES = (METRICS, LAUNCH, *DESCRIPTION, "tensorboard")
 
 
 def resumed_state(
-    output: Path, config: dict[str, Any], fingerprint: str, harmless: Sequence[str]
+    output: Path, config: dict[str, Any], fingerprint: str, harmless: Sequence[str], processes: int = 1
 ) -> dict[str, Any] | None:
     """The last checkpoint of the run folder `output`; None when it has none yet, or the run is still to start.
 
-    `config` is plain data; keys that start with one of `harmless` may differ. `fingerprint` is that of the data set.
+    `config` is plain data; keys that start with one of `harmless` may differ. `fingerprint` is that of the data set,
+    `processes` the number that trains, which cuts the batches.
     Raises ValueError for a folder with other things in it, and for a checkpoint of other settings or data.
     """
     found = newest_checkpoint(output) if output.is_dir() else None
@@ -26,6 +28,8 @@ def resumed_state(
     changed = [line for line in config_differences(state["config"], config) if not line.startswith(tuple(harmless))]
     if state.get("data") != fingerprint:
         changed.append("the annotations of the data set")
+    if state.get("processes", 1) != processes:
+        changed.append(f"the number of processes: {state.get('processes', 1)} -> {processes}")
     if changed:
         raise ValueError(
             f"{path} belongs to a run with other settings: {'; '.join(changed)}. "

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from collections.abc import Callable
 from importlib.metadata import version
 from itertools import chain, count
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 
 import torch
 
+from detkit.engine.distributed import ALONE, World
 from detkit.files import write_json
 
-METRICS = "metrics.jsonl"
+METRICS, LAUNCH = "metrics.jsonl", "launch.json"
+DESCRIPTION = ("config.json", "classes.json", "environment.json")
 
 
-def new_run_folder(output: str | Path) -> Path:
-    """Create and return `output`, or the next free one of output-2, output-3, ...
+def new_run_folder(output: str | Path, world: World = ALONE) -> Path:
+    """Create and return `output`, or the next one of output-2, output-3, ... that is free on the machines of all ranks.
 
     An empty folder that is there is taken. Two runs that start at once get different folders: the first to
     create metrics.jsonl owns the folder. Raises ValueError when the folder cannot be made or written.
@@ -24,23 +27,34 @@ def new_run_folder(output: str | Path) -> Path:
     output = Path(output)
     numbered = (output.with_name(f"{output.name}-{number}") for number in count(2))
     for folder in chain([output], numbered):
-        try:
-            if _claim(folder):
-                return folder
-        except OSError as error:
-            raise ValueError(
-                f"cannot write the run folder {folder} ({error.strerror}); set train.output to a folder you may write"
-            ) from error
+        with world.together():
+            free = _attempt(_is_free, folder)
+        if not world.all(free):
+            continue
+        with world.together():
+            claimed = world.rank > 0 or _attempt(_claim, folder)
+        if world.all(claimed):
+            return folder
     raise AssertionError("unreachable: the numbers do not end")
 
 
+def _attempt(look: Callable[[Path], bool], folder: Path) -> bool:
+    try:
+        return look(folder)
+    except OSError as error:
+        raise ValueError(
+            f"cannot write the run folder {folder} ({error.strerror}); set train.output to a folder you may write"
+        ) from error
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether `folder` is not there yet, or empty."""
+    return not any(folder.iterdir()) if folder.is_dir() else not os.path.lexists(folder)
+
+
 def _claim(folder: Path) -> bool:
-    """Whether `folder` is now ours: new or empty until this call."""
-    if os.path.lexists(folder) and not folder.is_dir():
-        return False
+    """Whether `folder` is now ours: free until this call."""
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
-        return False
     try:
         (folder / METRICS).open("x").close()
     except FileExistsError:
@@ -50,9 +64,9 @@ def _claim(folder: Path) -> bool:
 
 def describe_run(folder: Path, config: dict[str, Any], classes: list[str], command: list[str]) -> None:
     """Write config.json, classes.json and environment.json (versions, machine, git state, command)."""
-    write_json(folder / "config.json", config)
-    write_json(folder / "classes.json", classes)
-    write_json(folder / "environment.json", {"command": command, **environment()})
+    contents = (config, classes, {"command": command, **environment()})
+    for name, content in zip(DESCRIPTION, contents, strict=True):
+        write_json(folder / name, content)
 
 
 def environment() -> dict[str, Any]:

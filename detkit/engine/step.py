@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
+from detkit.engine.distributed import ALONE, World, average_statistics, communicating, data_parallel
 from detkit.types import Batch
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -17,7 +19,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class StepResult:
-    """Losses of a step (mean over its batches; `loss` is their sum) and the gradient's norm before clipping."""
+    """Losses of a step (means over its batches and ranks; `loss` is their sum), the gradient's norm before clipping."""
 
     losses: dict[str, float]
     grad_norm: float
@@ -27,7 +29,8 @@ class StepResult:
 class Stepper:
     """Forward, backward, clipping and update. `model(images, targets)` returns a dict of scalar losses.
 
-    `clip_norm` 0 is off. float16 runs with a gradient scaler, whose state is `scaler.state_dict()`.
+    `clip_norm` 0 is off. float16 runs with a gradient scaler, whose state is `scaler.state_dict()`. The ranks of
+    `world` step together: gradients and batch norm's running statistics are averaged, so that all keep the same bits.
     """
 
     model: nn.Module
@@ -35,22 +38,28 @@ class Stepper:
     device: torch.device
     precision: Precision = "float32"
     clip_norm: float = 0.0
+    world: World = ALONE
     scaler: torch.amp.GradScaler = field(init=False)
+    _parallel: nn.Module = field(init=False)
+    _trained: list[bool] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bfloat16", "float16"):
             raise ValueError(f"precision must be float32, bfloat16 or float16, got {self.precision!r}")
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "float16")
+        self._wrap()
 
     def step(self, batches: Sequence[Batch], number: int) -> StepResult:
         """Update the weights by the mean gradient of `batches`; `number` is the step's, for error messages.
 
-        Raises FloatingPointError, before any weight is touched, when a loss or the gradient is not finite,
-        and MemoryError that says what to turn down when memory is out.
+        Raises FloatingPointError, before any weight is touched and on all ranks, when a loss or the gradient is not
+        finite, and MemoryError that says what to turn down when memory is out.
         """
+        self._wrap()
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            terms = [self._backward(batch, len(batches)) for batch in batches]
+            with communicating(self.world):
+                terms = [self._backward(batch, len(batches), batch is batches[-1]) for batch in batches]
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise MemoryError(_out_of_memory(batches, number)) from error
@@ -58,13 +67,23 @@ class Stepper:
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        values = _to_host(terms, norm)
-        _check_finite(values, batches, number, check_norm=not self.scaler.is_enabled())
+        losses, length = _to_host(terms, norm)
+        with self.world.together():
+            _check_losses(losses, batches, number)
+        if not (math.isfinite(length) or self.scaler.is_enabled()):
+            raise FloatingPointError(_not_finite(f"the gradient's norm ({length})", _mean(losses), batches, number))
         if self.clip_norm > 0:
             torch.nn.utils.clip_grads_with_norm_(self._parameters(), self.clip_norm, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return StepResult(_mean(values[0]), values[1])
+        average_statistics(self.model, self.world)
+        return StepResult(self._mean_of_ranks(_mean(losses)), length)
+
+    def _wrap(self) -> None:
+        """Wrap the model for the ranks, anew when stages were frozen or thawed: a wrapper knows what trained then."""
+        trained = [parameter.requires_grad for parameter in self.model.parameters()]
+        if trained != self._trained:
+            self._parallel, self._trained = data_parallel(self.model, self.world), trained
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
@@ -73,12 +92,21 @@ class Stepper:
         dtype = torch.float16 if self.precision == "float16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "float32")
 
-    def _backward(self, batch: Batch, share: int) -> dict[str, Tensor]:
+    def _mean_of_ranks(self, losses: dict[str, float]) -> dict[str, float]:
+        sums = self.world.total(list(losses.values()))
+        return {name: value / self.world.size for name, value in zip(losses, sums, strict=True)}
+
+    def _local(self) -> AbstractContextManager[None]:
+        """Gradients stay on this rank until the step's last batch is added to them."""
+        return self._parallel.no_sync() if isinstance(self._parallel, DistributedDataParallel) else nullcontext()
+
+    def _backward(self, batch: Batch, share: int, last: bool) -> dict[str, Tensor]:
         moved = batch.to(self.device)
-        with self._autocast():
-            losses = self.model(moved.images, moved.targets)
-        total = torch.stack([value.float() for value in losses.values()]).sum()
-        torch.autograd.backward(self.scaler.scale(total / share))
+        with nullcontext() if last else self._local():
+            with self._autocast():
+                losses = self._parallel(moved.images, moved.targets)
+            total = torch.stack([value.float() for value in losses.values()]).sum()
+            torch.autograd.backward(self.scaler.scale(total / share))
         return {name: value.detach().float() for name, value in losses.items()}
 
 
@@ -95,15 +123,10 @@ def _mean(terms: list[dict[str, float]]) -> dict[str, float]:
     return {**means, "loss": sum(means.values())}
 
 
-def _check_finite(
-    values: tuple[list[dict[str, float]], float], batches: Sequence[Batch], number: int, check_norm: bool
-) -> None:
-    terms, norm = values
+def _check_losses(terms: list[dict[str, float]], batches: Sequence[Batch], number: int) -> None:
     for losses, batch in zip(terms, batches, strict=True):
         if not all(math.isfinite(value) for value in losses.values()):
             raise FloatingPointError(_not_finite("a loss", losses, [batch], number))
-    if check_norm and not math.isfinite(norm):
-        raise FloatingPointError(_not_finite(f"the gradient's norm ({norm})", _mean(terms), batches, number))
 
 
 def _not_finite(what: str, losses: dict[str, float], batches: Sequence[Batch], number: int) -> str:

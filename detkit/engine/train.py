@@ -8,7 +8,7 @@ between any two steps and resumed, a run ends with the same bits as one that ran
 import math
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
 from detkit.engine.checkpoint import BEST, LAST, PREVIOUS, save_checkpoint
+from detkit.engine.distributed import ALONE, PeerLost, World
 from detkit.engine.ema import build_ema, ema_state, load_ema_state
 from detkit.engine.interface import Evaluate, Loader, StartEpoch, TrainResult
 from detkit.engine.log import MetricsLog, ProgressReport, Row, Window
@@ -45,6 +46,8 @@ class Trainer:
     save_every: epochs between writing last.pth (at the end always). checkpoint_minutes: also after so many.
     checkpoint_extra: goes into each checkpoint: config, classes, category_ids, what else the caller wants back.
     resume: a loaded checkpoint with training state. clip_norm, ema_decay: 0 is off.
+    world: the ranks that train together; between steps all of them hold the same bits. owner: whether this one writes
+        `folder`; all owners write the same, each on the disk of its machine.
     """
 
     model: nn.Module
@@ -70,8 +73,8 @@ class Trainer:
     log_every: int = 20
     tensorboard: bool = True
     resume: dict[str, Any] | None = None
-    rank: int = 0
-    world_size: int = 1
+    world: World = ALONE
+    owner: bool = True
     console: Console | None = None
 
     step: int = field(default=0, init=False)  # optimizer steps done
@@ -83,8 +86,11 @@ class Trainer:
         if self.accumulate < 1 or self.log_every < 1 or self.steps < 1:
             raise ValueError("accumulate, log_every and steps must be at least 1")
         if self.loader.steps_per_epoch < 1:
-            raise ValueError("the loader has no batches: the data set is empty, or smaller than one batch")
-        self._stepper = Stepper(self.model, self.optimizer, self.device, self.precision, self.clip_norm)
+            raise ValueError(
+                "the loader has no batches: the data set is empty, or smaller than one batch for each of "
+                f"{self.world.size} processes"
+            )
+        self._stepper = Stepper(self.model, self.optimizer, self.device, self.precision, self.clip_norm, self.world)
         self._window = Window()
         self._metrics: dict[str, Any] = {}
         self._saved_step, self._saved_at = -1, time.monotonic()
@@ -102,8 +108,9 @@ class Trainer:
         OSError when a file cannot be written: the last good checkpoint then stays.
         """
         with ExitStack() as stack:
-            self._log = stack.enter_context(MetricsLog(self.folder, self.step, self.tensorboard, self.rank == 0))
-            self._progress = stack.enter_context(ProgressReport(self.steps, self.step, self.console))
+            self._log = stack.enter_context(MetricsLog(self.folder, self.step, self.tensorboard, self.owner))
+            console = self.console or Console(quiet=self.world.rank > 0)
+            self._progress = stack.enter_context(ProgressReport(self.steps, self.step, console))
             self._signals = stack.enter_context(StopSignals())
             self._evaluate_if_due()
             while self.step < self.steps and not self._out_of_patience():
@@ -134,14 +141,14 @@ class Trainer:
         started = time.perf_counter()
         group = self._fetch(batches)
         waited = time.perf_counter() - started
-        seed_step(self.seed, self.step, self.rank)
+        seed_step(self.seed, self.step, self.world.rank)
         lr = self.optimizer.param_groups[0]["lr"]
         result = self._stepper.step(group, self.step + 1)
         self.scheduler.step()
         if self.ema is not None:
             self.ema.update_parameters(self.model)
         self.step += 1
-        pictures = sum(len(batch.images) for batch in group) * self.world_size
+        pictures = sum(len(batch.images) for batch in group) * self.world.size
         self._window.add(result.losses, result.grad_norm, pictures, time.perf_counter() - started, waited)
         self._progress.advance(self.step)
         if self.step % self.log_every == 0 or self.step == self.steps:
@@ -151,13 +158,21 @@ class Trainer:
     def _fetch(self, batches: Iterator[Batch]) -> list[Batch]:
         """The batches of a step. A loader that fails after a signal, as its workers got it too, means: stop."""
         try:
-            with self._signals.immediate():
-                group = list(islice(batches, self.accumulate))
+            with self.world.together():
+                return self._next_group(batches)
         except (Exception, Stopped) as error:
+            if self.world.size > 1 and isinstance(error, (PeerLost, Stopped)):
+                raise  # here alone, so that there is nobody to agree with
             self._stop_if_asked()
-            if isinstance(error, ValueError) and self._saved_step != self.step and self.step > 0:
-                self._save()  # the steps before a picture that cannot be read are good
+            if isinstance(error, ValueError):
+                self._save_unless_saved()  # the steps before a picture that cannot be read are good
+                self.world.barrier()
             raise
+
+    def _next_group(self, batches: Iterator[Batch]) -> list[Batch]:
+        # Of several ranks none may leave at once: the others would wait for its gradients.
+        with self._signals.immediate() if self.world.size == 1 else nullcontext():
+            group = list(islice(batches, self.accumulate))
         if not group:
             raise RuntimeError(
                 f"the loader ended at step {self.step}, before its {self.loader.steps_per_epoch} batches an epoch"
@@ -168,12 +183,15 @@ class Trainer:
         return self._log.write({"step": self.step, "epoch": (self.step - 1) // self._epoch_steps + 1, **row})
 
     def _stop_if_asked(self) -> None:
-        if self._signals.received is not None:
-            self._stop(self._signals.received)
+        """Stop where any rank was asked to; all do after the same step, and none leaves before it is saved."""
+        signum = self.world.largest(self._signals.received or 0)
+        if signum:
+            self._save_unless_saved()
+            self.world.barrier()
+            self._stop(signum)
 
     def _stop(self, signum: int) -> NoReturn:
-        if self._saved_step != self.step and self.step > 0:
-            self._save()
+        self._save_unless_saved()
         where = f"saved {self.folder / LAST}: go on with --resume" if self.step else "nothing to save yet"
         message = f"{Stopped(signum)} after step {self.step} of {self.steps}; {where}"
         self._progress.say(message)
@@ -185,14 +203,20 @@ class Trainer:
         return self.step == self.steps or (self.step > 0 and rest == 0 and every > 0 and epochs % every == 0)
 
     def _save_if_due(self) -> None:
-        if self._at_epoch(self.save_every) and self._saved_step != self.step:
+        # Several ranks are not sure to stop together in an evaluation, so that they save before it.
+        evaluates = self.world.size > 1 and self.evaluate is not None and self._at_epoch(self.eval_every)
+        if evaluates or self._at_epoch(self.save_every):
+            self._save_unless_saved()
+
+    def _save_unless_saved(self) -> None:
+        if self._saved_step != self.step and self.step > 0:
             self._save()
 
     def _evaluate_if_due(self) -> None:
         """Evaluate at the epochs asked for, once; a run stopped in an evaluation makes up for it on resume."""
         if self.evaluate is None or not self._at_epoch(self.eval_every):
             return
-        row = self._log.evaluation(self.step, self.best_metric)
+        row = self.world.broadcast(self._log.evaluation(self.step, self.best_metric))
         if row is None:
             row = self._evaluate()
         self._metrics = {key: value for key, value in row.items() if key not in ("step", "epoch")}
@@ -239,11 +263,11 @@ class Trainer:
         return state
 
     def _save_best(self, metrics: dict[str, float]) -> None:
-        if self.rank == 0:
+        if self.owner:
             save_checkpoint(self.folder / BEST, {**self._weights(), "evaluation": {"step": self.step, **metrics}})
 
     def _save(self) -> None:
-        if self.rank == 0:
+        if self.owner:
             state = {**self._weights(), "training": self._training_state()}
             save_checkpoint(self.folder / LAST, state, self.folder / PREVIOUS)
         self._saved_step, self._saved_at = self.step, time.monotonic()
