@@ -84,11 +84,10 @@ def load_weights(module: nn.Module, source: str | Path | Mapping[str, Tensor]) -
     """Copy the tensors that fit by name and shape into the module; the report says what became of the others."""
     state = read_state(source) if isinstance(source, (str, Path)) else dict(source)
     own = module.state_dict()
-    report = LoadReport(unexpected=sorted(state.keys() - own.keys()))
+    report = LoadReport(unexpected=sorted(name for name in state.keys() - own.keys() if not _is_count(name)))
     for name, tensor in own.items():
         if name not in state:
-            # a frozen norm has no count of batches, and files of frozen norms lack it
-            if not name.endswith("num_batches_tracked"):
+            if not _is_count(name):
                 report.missing.append(name)
         elif state[name].shape != tensor.shape:
             report.mismatched.append(name)
@@ -96,6 +95,11 @@ def load_weights(module: nn.Module, source: str | Path | Mapping[str, Tensor]) -
             tensor.copy_(state[name])
             report.loaded.append(name)
     return report
+
+
+def _is_count(name: str) -> bool:
+    """A count of batches, which batch norm has and a frozen norm has not: nothing is lost without it."""
+    return name.endswith("num_batches_tracked")
 
 
 def load_backbone_weights(backbone: nn.Module, name: str, state: State, source: str) -> LoadReport:
@@ -109,10 +113,7 @@ def load_backbone_weights(backbone: nn.Module, name: str, state: State, source: 
     where = f"model.backbone.weights={source} for {name}"
     report = load_weights(backbone, inner or state).require(where)
     layers = {layer for layer, _ in backbone.named_children()}
-    # a frozen norm has no count of batches
-    left = [
-        key for key in report.unexpected if key.partition(".")[0] in layers and not key.endswith("num_batches_tracked")
-    ]
+    left = [key for key in report.unexpected if key.partition(".")[0] in layers]
     if len(report.loaded) < NEEDED_SHARE * (len(report.loaded) + len(left)):
         raise ValueError(
             f"{where}: {len(left)} tensors of the file are left over inside the backbone's layers (e.g. "
