@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from detkit.build.models import backbone_options, build_classifier
+from detkit.build.models import backbone_options, build_classifier, laid_out
 from detkit.config import ClassifierConfig, ClassifierModelConfig, FolderConfig
 from detkit.data.classification import AreaCrop, CentreCrop, ClassificationDataset, Crop, SideCrop
 from detkit.data.folders import FolderIndex, load_folders
@@ -92,5 +92,4 @@ def build_training(config: ClassifierModelConfig, num_classes: int, label_smooth
     )
     if backbone.norm_eps is not None:
         set_norm_eps(classifier, backbone.norm_eps)
-    training = ClassifierTraining(classifier, config.pixel_mean, config.pixel_std, label_smoothing)
-    return training.to(memory_format=torch.channels_last)
+    return laid_out(ClassifierTraining(classifier, config.pixel_mean, config.pixel_std, label_smoothing))

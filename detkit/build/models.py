@@ -3,7 +3,7 @@
 import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from detkit.backbones import BACKBONES, CLASSIFIERS
 from detkit.backbones.timm import build_timm
 from detkit.config import BackboneConfig, ModelConfig, RoIHeadConfig, RPNConfig
+from detkit.convolution import lacks_fast_kernel, speed_up_gradients
 from detkit.models.anchors import AnchorGenerator
 from detkit.models.faster_rcnn import FasterRCNN
 from detkit.models.fpn import FPN
@@ -20,6 +21,8 @@ from detkit.models.rpn import RPN, ProposalCounts, RPNHead
 from detkit.norm import set_norm_eps
 from detkit.pretrained import backbone_state
 from detkit.weights import LoadReport, load_backbone_weights, read_state
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def build_backbone(
@@ -117,6 +120,13 @@ def build_detector(
     rpn = _rpn(config.rpn, neck)
     roi_head = _roi_head(config, neck.channels[0], strides, num_classes)
     model = FasterRCNN(backbone, neck, rpn, roi_head, config.pixel_mean, config.pixel_std, config.size_multiple)
+    return laid_out(model)
+
+
+def laid_out(model: Net) -> Net:
+    """The net in channels-last memory, with the weight gradients that are fastest there on this processor."""
+    if lacks_fast_kernel():
+        speed_up_gradients(model)
     return model.to(memory_format=torch.channels_last)
 
 

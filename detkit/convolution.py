@@ -1,0 +1,103 @@
+"""3x3 convolutions whose weights learn faster on processors without AVX-512.
+
+There, oneDNN has no fast kernel for the weight gradient of maps in channels-last memory: it takes three times as long
+as the convolution itself. But in that memory all cells of a batch, with a border of zeros around each map, are the rows
+of one matrix, and the same cells shifted by a row or a column are the same matrix read from a later row on. So the
+gradient of each of the nine taps is one product of two matrices that lie in memory already, at the speed of products.
+
+B pictures, C channels in and D out, H x W cells, d dilation (and padding).
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ProductGradConv2d(nn.Conv2d):
+    """A 3x3 convolution of stride 1 that keeps the size of its maps; only the gradient of its weights is computed anew.
+
+    It shares the parameters of the convolution that it is made of, under the same names.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        dilation = conv.dilation[0]
+        with torch.device("meta"):
+            super().__init__(conv.in_channels, conv.out_channels, 3, padding=dilation, dilation=dilation, bias=False)
+        self.weight, self.bias = conv.weight, conv.bias
+        self.train(conv.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        learns = torch.is_grad_enabled() and self.weight.requires_grad
+        if not learns or input.dtype != self.weight.dtype or torch.is_autocast_enabled(input.device.type):
+            return super().forward(input)
+        return _Convolution.apply(input, self.weight, self.bias, self.dilation[0])
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
+        ctx.save_for_backward(maps, weight)
+        ctx.dilation = dilation
+        return F.conv2d(maps, weight, bias, padding=dilation, dilation=dilation)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+        (gradient,), (maps, weight), d = gradients, ctx.saved_tensors, ctx.dilation
+        of_maps = None
+        if ctx.needs_input_grad[0]:
+            geometry = [1, 1], [d, d], [d, d]  # stride, padding, dilation
+            of_maps, _, _ = torch.ops.aten.convolution_backward(
+                gradient, maps, weight, None, *geometry, False, [0, 0], 1, [True, False, False]
+            )
+        of_bias = gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return of_maps, weight_gradient(maps, gradient, d), of_bias, None
+
+
+def weight_gradient(maps: Tensor, gradient: Tensor, dilation: int = 1) -> Tensor:
+    """The gradient (D, C, 3, 3) of the weights, from what went in (B, C, H, W) and the gradient of what came out."""
+    row = maps.shape[-1] + 2 * dilation  # cells of a padded row
+    cells, learned = _padded_rows(maps, dilation), _padded_rows(gradient, dilation)
+    centre = dilation * (row + 1)
+    count = len(cells) - 2 * centre  # from the first to the last cell inside a border
+    learned = learned[centre : centre + count].t()
+    result = maps.new_empty((gradient.shape[1], 3, 3, maps.shape[1]))
+    for i in range(3):
+        for j in range(3):
+            first = dilation * (i * row + j)
+            result[:, i, j] = learned @ cells[first : first + count]
+    return result.permute(0, 3, 1, 2)
+
+
+def _padded_rows(maps: Tensor, border: int) -> Tensor:
+    """(B, C, H, W) to ((B * (H + 2 border) * (W + 2 border)), C), zero in the border."""
+    padded = F.pad(maps.permute(0, 2, 3, 1), (0, 0, border, border, border, border))
+    return padded.reshape(-1, maps.shape[1])
+
+
+def speed_up_gradients(model: nn.Module) -> None:
+    """Replace the 3x3 convolutions of `model` that this makes faster; names and parameters stay."""
+    made: dict[nn.Module, nn.Module] = {}
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if _fits(child):
+                if child not in made:
+                    made[child] = ProductGradConv2d(child)  # type: ignore[arg-type]
+                parent.add_module(name, made[child])
+
+
+def _fits(module: nn.Module) -> bool:
+    return (
+        type(module) is nn.Conv2d
+        and (module.kernel_size, module.stride, module.groups) == ((3, 3), (1, 1), 1)
+        and module.padding == module.dilation == (module.dilation[0],) * 2
+        and module.padding_mode == "zeros"
+        and module.in_channels >= 16  # a picture's three channels make thin matrices
+    )
+
+
+def lacks_fast_kernel() -> bool:
+    """Whether this processor's weight gradients are the slow ones: x86 with AVX2 alone."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx2")) and not capabilities.get("avx512_f")
