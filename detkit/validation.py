@@ -15,7 +15,15 @@ from detkit.data.loader import EpochLoader
 from detkit.data.pictures import read_picture
 from detkit.engine.distributed import ALONE, World
 from detkit.evaluation.coco import Backend, Evaluation, check_ground_truth, detection_rows, evaluate_detections
-from detkit.evaluation.run import Predict, predict_all, predictor, to_original
+from detkit.evaluation.losses import LossMeans, joined_means
+from detkit.evaluation.run import (
+    Predict,
+    predict_all,
+    predict_batches,
+    predictor,
+    predictor_with_losses,
+    to_original,
+)
 from detkit.types import Detection, Meta, Target
 from detkit.visualize import contact_sheet, write_picture
 
@@ -61,25 +69,40 @@ def ground_truth(index: CocoIndex) -> Path | dict[str, Any]:
 class Validation:
     """`evaluate(module, step)` of the training loop: metrics, and a contact sheet in `folder`.
 
-    Each rank of `world` looks at its share of the pictures; rank 0 scores and draws them all, and tells the others.
+    With `losses` the metrics have the losses on the split too: `val_loss`, `val_loss_class`, ... Each rank of `world`
+    looks at its share of the pictures; rank 0 scores and draws them all, and tells the others.
     """
 
     def __init__(
-        self, loader: EpochLoader, device: torch.device, precision: str, folder: Path, world: World = ALONE
+        self,
+        loader: EpochLoader,
+        device: torch.device,
+        precision: str,
+        folder: Path,
+        world: World = ALONE,
+        losses: bool = True,
     ) -> None:
         self.loader, self.device, self.precision, self.folder = loader, device, precision, folder
-        self.world = world
+        self.world, self.losses = world, losses
 
     def __call__(self, module: nn.Module, step: int) -> dict[str, float]:
+        means = LossMeans()
         with self.world.together():
-            detections, metas = predict_all(predictor(module, self.device, self.precision), self.loader.epoch(0))
+            detections, metas = self._predict(module, means)
         found = dict(zip((meta["image_id"] for meta in metas), detections, strict=True))
-        parts = self.world.gather(found)
+        parts = self.world.gather((found, means.sums, means.pictures))
         metrics: dict[str, float] = {}
         with self.world.together():
             if parts is not None:
-                metrics = self._score({key: value for part in parts for key, value in part.items()}, step)
+                metrics = self._score({key: value for part, _, _ in parts for key, value in part.items()}, step)
+                metrics |= joined_means([(sums, pictures) for _, sums, pictures in parts]).metrics()
         return self.world.broadcast(metrics)
+
+    def _predict(self, module: nn.Module, means: LossMeans) -> tuple[list[Detection], list[Meta]]:
+        batches = self.loader.epoch(0)
+        if not self.losses:
+            return predict_all(predictor(module, self.device, self.precision), batches)
+        return predict_batches(predictor_with_losses(module, self.device, self.precision, means), batches)
 
     def _score(self, found: dict[int, Detection], step: int) -> dict[str, float]:
         scored = _scored(found, self.loader)

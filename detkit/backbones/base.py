@@ -8,8 +8,11 @@ were published with other paddings keep theirs under `padding="reference"`, with
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from detkit.backbones.recompute import recompute
 
 Padding = Literal["centred", "reference"]
 
@@ -39,6 +42,9 @@ class Backbone(nn.Module):
     channels: tuple[int, ...]
     strides: tuple[int, ...]
     frozen_stages: int = 0
+    checkpointing: bool = (
+        False  # keep only the inputs of stages for the backward pass, and compute the rest again there
+    )
     smallest: SmallestPicture = SMALLEST
 
     def stages(self) -> list[list[nn.Module]]:
@@ -55,8 +61,13 @@ class Backbone(nn.Module):
         first = len(stages) - len(self.channels)
         x, levels = images, []
         for number, stage in enumerate(stages):
-            for layer in stage:
-                x = layer(x)
+            # a frozen stage keeps nothing anyway
+            if self.checkpointing and number >= self.frozen_stages and torch.is_grad_enabled():
+                row = nn.Sequential(*stage)
+                x = recompute(row, row, x)
+            else:
+                for layer in stage:
+                    x = layer(x)
             if number >= first:
                 levels.append(x)
         return levels

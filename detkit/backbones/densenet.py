@@ -7,15 +7,13 @@ with the 1x1 convolution and the pool of the transition before it and ends with 
 """
 
 from collections import OrderedDict
-from contextlib import nullcontext
-from types import TracebackType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from detkit.backbones.base import Backbone, Padding, PairPool, check_padding, initialise
+from detkit.backbones.recompute import recompute
 from detkit.norm import make_norm
 
 LAYERS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
@@ -44,38 +42,13 @@ class DenseLayer(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Maps (B, any, H, W) of one size to (B, GROWTH, H, W)."""
         if self.memory_efficient:
-            contexts = (nullcontext(), KeptStatistics(self.norm1))
-            x = checkpoint(
-                self._join, *maps, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: contexts
-            )
+            x = recompute(self._join, self.norm1, *maps, random=False)
         else:
             x = self._join(*maps)
         return self.conv2(self.relu2(self.norm2(x)))
 
     def _join(self, *maps: Tensor) -> Tensor:
         return self.conv1(self.relu1(self.norm1(torch.cat(maps, 1))))
-
-
-class KeptStatistics:
-    """While it is entered the norm writes to copies of its buffers: a second pass must not count its batch twice.
-
-    Reusable, because a graph that is retained makes its second pass again with each backward.
-    """
-
-    def __init__(self, norm: nn.Module) -> None:
-        self.norm = norm
-        self.kept: dict[str, Tensor] = {}
-
-    def __enter__(self) -> None:
-        self.kept = dict(self.norm.named_buffers(recurse=False))
-        for name, buffer in self.kept.items():
-            setattr(self.norm, name, buffer.clone())
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for name, buffer in self.kept.items():
-            setattr(self.norm, name, buffer)
 
 
 class DenseBlock(nn.Module):

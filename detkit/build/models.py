@@ -31,6 +31,7 @@ def build_backbone(
     norm: str = "default",
     frozen_stages: int = 0,
     padding: str = "centred",
+    checkpointing: bool = False,
     weights: str | None = None,
     on_loaded: Callable[[LoadReport], None] | None = None,
     **options: Any,
@@ -38,16 +39,19 @@ def build_backbone(
     """A backbone by its name in `BACKBONES`, or `timm/NAME`, with `channels`, `strides` and forward(images) -> levels.
 
     `norm`: `default` is the net's own. `padding`: `centred` puts cell i where stride * i says, `reference` is the
-    published layout. `weights`: None, `imagenet`, `pip:efficientnet-lite0` or a path. `options`: the net's own, such as
-    groups. `on_loaded` is told what became of the weights' tensors. Raises ValueError for an unknown name or option,
-    and where weights do not fit.
+    published layout. `checkpointing`: training takes less memory and more time. `weights`: None, `imagenet`,
+    `pip:efficientnet-lite0` or a path. `options`: the net's own, such as groups. `on_loaded` is told what became of the
+    weights' tensors. Raises ValueError for an unknown name or option, and where weights do not fit.
     """
     if name.startswith("timm/"):
         _refuse_options(name, options, ())
+        if checkpointing:
+            raise ValueError(f"model.backbone.checkpointing=true: {name} has no stages to make again; set it to false")
         return _timm_backbone(name, "batch" if norm == "default" else norm, frozen_stages, weights, on_loaded)
     backbone = _construct(
         BACKBONES, name, {"norm": norm, "frozen_stages": frozen_stages, "padding": padding, **options}
     )
+    backbone.checkpointing = checkpointing  # type: ignore[assignment]
     if weights is not None:
         report = load_backbone_weights(backbone, name, backbone_state(name, weights), weights)
         if on_loaded is not None:
@@ -142,6 +146,7 @@ def _backbone(config: BackboneConfig, pretrained: bool, on_loaded: Callable[[Loa
         norm=config.norm,
         frozen_stages=config.frozen_stages,
         padding=config.padding,
+        checkpointing=config.checkpointing,
         weights=config.weights if pretrained else None,
         on_loaded=on_loaded,
         **backbone_options(config),

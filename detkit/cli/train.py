@@ -92,7 +92,7 @@ def run_training(config: Config, resume: bool, console: Console, world: World = 
         check_loader(val_loader, world)
     folder = found or new_run_folder(_output(config), world)
     owner = enter_run(folder, world)
-    validation = Validation(val_loader, device, precision, folder, world)
+    validation = Validation(val_loader, device, precision, folder, world, config.train.val_losses)
     extra = _checkpoint_extra(config, data) | {"processes": world.size}
     trainer = build_trainer(
         config.train, model, loader, folder, extra, validation, state, precision, world=world, owner=owner

@@ -35,9 +35,11 @@ class ClassifierModelConfig(Section):
     pixel_std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
 
     @model_validator(mode="after")
-    def _random_start(self) -> "ClassifierModelConfig":
+    def _of_classifiers(self) -> "ClassifierModelConfig":
         if self.backbone.weights is not None:
             raise ValueError("backbone.weights must be none: a classifier starts from random weights, or with --resume")
+        if self.backbone.checkpointing:
+            raise ValueError("backbone.checkpointing is for the large pictures of detectors; set it to false")
         return self
 
 

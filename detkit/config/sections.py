@@ -38,6 +38,8 @@ class BackboneConfig(Section):
     `frozen_stages`: how many leading stages do not train: 0 none, 1 the stem, 2 the stem and the first stage, ...
     `norm_eps`: what batch norm adds to the variance; none: what the net's paper adds.
     `norm` default: the net's own. `padding` centred puts cells where strides say, reference is the published layout.
+    `checkpointing`: keep only the inputs of stages for the backward pass and compute the rest again there: a smaller
+    memory for about a third more time; with DenseNet also options.memory_efficient, which repeats less.
     `stride_in_1x1`, of ResNets and DetNet: whether blocks stride in their first 1x1 or in the 3x3; none: the net's own.
     `options`: what else the net's constructor takes, e.g. {"groups": 8}, on the command line also
     model.backbone.options.groups=8.
@@ -48,6 +50,7 @@ class BackboneConfig(Section):
     frozen_stages: Annotated[int, Field(ge=0, le=6)] = 0
     norm: BackboneNorm = "default"
     padding: Literal["centred", "reference"] = "centred"
+    checkpointing: bool = False
     stride_in_1x1: bool | None = None
     norm_eps: Annotated[float, Field(ge=0)] | None = None
     options: dict[str, bool | int | float | str] = {}
@@ -182,6 +185,7 @@ class TrainConfig(Section):
     `iterations` (optimizer steps) wins over `epochs`; `eval_every` and `save_every` (for last.pth) count epochs.
     `momentum` is that of SGD and RMSProp, `nesterov` is SGD's, `alpha` RMSProp's decay of the mean square, `eps` what
     RMSProp and AdamW add to the root. `exponential` multiplies by `gamma` every `decay_epochs`.
+    `val_losses`: the losses on the validation split with each evaluation of a detector.
     `patience`: the run ends after so many evaluations in a row without a better AP; 0 is off.
     `ema_decay` 0 is off, `clip_norm` 0 is off, `checkpoint_minutes` 0 is off.
     `deterministic` refuses operators of torch that do not repeat to the bit.
@@ -215,6 +219,7 @@ class TrainConfig(Section):
     deterministic: bool = False
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     eval_every: PositiveInt = 1
+    val_losses: bool = True
     patience: Count = 0
     save_every: PositiveInt = 1
     log_every: PositiveInt = 20

@@ -52,6 +52,17 @@ class FasterRCNN(nn.Module):
         return self.roi_head.predict(features, proposals, _sizes(images))
 
     @torch.no_grad()
+    def predict_with_losses(
+        self, images: list[Tensor], targets: list[Target]
+    ) -> tuple[list[Detection], dict[str, Tensor]]:
+        """What `predict` and forward return, for the cost of less than both. Meant for eval mode."""
+        features, sizes = self.features(images), _sizes(images)
+        proposals, _ = self.rpn(features, sizes)
+        detections = self.roi_head.predict(features, proposals, sizes)
+        proposals, losses = self.rpn(features, sizes, targets)
+        return detections, losses | self.roi_head(features, proposals, targets)
+
+    @torch.no_grad()
     def propose(self, images: list[Tensor]) -> list[Proposals]:
         """What the RPN alone finds, best first: for diagnosis."""
         return self.rpn(self.features(images), _sizes(images))[0]
