@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # The floor of each room, lowest first: a module may import from its own floor and from those below.
 FLOORS = [
-    {"files", "types", "boxes", "norm", "convolution", "config", "weights", "foreign", "pretrained", "backbones"},
+    {"files", "memory", "types", "boxes", "norm", "convolution"}
+    | {"config", "weights", "foreign", "pretrained", "backbones"},
     {"data", "models", "evaluation", "engine", "visualize"},
     {"build", "importing", "ready_made", "predict", "summary", "validation"},
     {"cli", "__main__"},

@@ -58,6 +58,7 @@ def build_loaders(
         rank=world.rank,
         world_size=world.size,
         skip_unreadable=data.on_bad == "drop",
+        worker_timeout=data.worker_timeout,
         pin_memory=device.type == "cuda",
     )
     plain = ClassificationDataset(folders.val, data.size, CentreCrop(data.size, data.val_short_side))
@@ -69,6 +70,7 @@ def build_loaders(
         group_by_aspect=False,
         rank=world.rank,
         world_size=world.size,
+        worker_timeout=data.worker_timeout,
     )
     return shuffled, validation
 

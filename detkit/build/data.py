@@ -84,6 +84,7 @@ def build_train_loader(config: Config, data: TrainingData, device: torch.device,
         rank=world.rank,
         world_size=world.size,
         skip_unreadable=options.on_bad == "drop",
+        worker_timeout=options.worker_timeout,
         pin_memory=device.type == "cuda",
     )
 
@@ -94,5 +95,11 @@ def build_val_loader(
     """The validation pictures in batches, each exactly once over all ranks, as they are."""
     dataset = DetectionDataset(index, [short_side], config.long_side, config.resize)
     return EpochLoader(
-        dataset, batch_size, shuffle=False, workers=config.workers, rank=world.rank, world_size=world.size
+        dataset,
+        batch_size,
+        shuffle=False,
+        workers=config.workers,
+        rank=world.rank,
+        world_size=world.size,
+        worker_timeout=config.worker_timeout,
     )

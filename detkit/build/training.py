@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from detkit.config import TrainConfig
 from detkit.engine.distributed import ALONE, World
 from detkit.engine.interface import Evaluate, Loader
+from detkit.engine.resume import Resumed
 from detkit.engine.schedule import build_optimizer, build_scheduler, epoch_steps, scaled_lr, total_steps
 from detkit.engine.step import Precision
 from detkit.engine.train import Trainer
@@ -23,7 +24,7 @@ def build_trainer(
     folder: Path,
     checkpoint_extra: dict[str, Any],
     evaluate: Evaluate,
-    resume: dict[str, Any] | None,
+    resume: Resumed | None,
     precision: Precision,
     best_metric: str = "AP",
     world: World = ALONE,
@@ -47,6 +48,7 @@ def build_trainer(
         precision=precision,
         accumulate=options.accumulate,
         clip_norm=options.clip_norm,
+        skip_nonfinite=options.skip_nonfinite,
         ema_decay=options.ema_decay,
         evaluate=evaluate,
         eval_every=options.eval_every,
@@ -55,7 +57,8 @@ def build_trainer(
         save_every=options.save_every,
         checkpoint_minutes=options.checkpoint_minutes,
         log_every=options.log_every,
-        resume=resume,
+        resume=resume.state if resume else None,
+        new_settings=bool(resume and resume.differences),
         world=world,
         owner=owner,
     )

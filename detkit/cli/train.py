@@ -19,12 +19,12 @@ from detkit.build import (
 )
 from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.cli.output import print_plan, print_report, print_skipped, say
+from detkit.cli.resuming import Resume, ResumeAnyway, resume_run
 from detkit.config import Config, load_config
 from detkit.engine.checkpoint import best_weights
 from detkit.engine.distributed import ALONE, World, joined, world_from_environment
 from detkit.engine.interface import TrainResult
 from detkit.engine.replicas import enter_run, find_run
-from detkit.engine.resume import resumed_state
 from detkit.engine.run import describe_run, new_run_folder
 from detkit.engine.seeding import seed_step, use_deterministic_algorithms
 from detkit.evaluation.table import metrics_table
@@ -35,25 +35,13 @@ from detkit.weights import load_detector_weights
 
 # Reading every validation picture once more before training is worth its time on sets up to this size.
 SMALL_SET = 1000
-# What may differ between a run and its continuation without changing what it computes.
-HARMLESS = (
-    *("data.workers", "data.root", "data.train_annotations", "data.train_images", "data.val_annotations"),
-    *(
-        "data.val_images",
-        "train.output",
-        "train.checkpoint_minutes",
-        "train.log_every",
-        "train.distributed_timeout_seconds",
-    ),
-)
 
 
 def train(
     config: Annotated[str, typer.Argument(help="A config file, or the name of one of detkit's: fpn_r50, ...")],
     overrides: Overrides = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint of the folder train.output.")
-    ] = False,
+    resume: Resume = False,
+    resume_anyway: ResumeAnyway = False,
     debug: Debug = False,
 ) -> None:
     """Train a detector on COCO-format data, evaluate it as it learns, and keep the best."""
@@ -61,7 +49,7 @@ def train(
     console = Console(quiet=world.rank > 0)
     settings = load_config(config, overrides or [])
     with joined(world, settings.train.distributed_timeout_seconds):
-        result, folder = run_training(settings, resume, console, world)
+        result, folder = run_training(settings, resume or resume_anyway, console, world, resume_anyway)
     if result.metrics:
         shown = {key: value for key, value in result.metrics.items() if key.startswith("A")}
         console.print(metrics_table(shown))
@@ -71,7 +59,9 @@ def train(
         say(console, f"the validation split shows no objects, so nothing was scored: {folder / 'last.pth'}")
 
 
-def run_training(config: Config, resume: bool, console: Console, world: World = ALONE) -> tuple[TrainResult, Path]:
+def run_training(
+    config: Config, resume: bool, console: Console, world: World = ALONE, anyway: bool = False
+) -> tuple[TrainResult, Path]:
     """Everything between a config and a trained detector. Returns the result and the run folder."""
     with world.together():
         device = choose_device(config.train.device, world)
@@ -84,8 +74,8 @@ def run_training(config: Config, resume: bool, console: Console, world: World = 
     plain = config.model_dump(mode="json")
     found = find_run(_output(config), resume, world)
     with world.together():
-        state = None if found is None else resumed_state(found, plain, _fingerprint(data), HARMLESS, world.size)
-    model = world.in_turn(lambda: _build_model(config, data, state is None, console)).to(device)
+        resumed = None if found is None else resume_run(found, plain, _fingerprint(data), world, anyway, console)
+    model = world.in_turn(lambda: _build_model(config, data, resumed is None, console)).to(device)
     loader = build_train_loader(config, data, device, world)
     val_loader = build_val_loader(config.data, data.val, data.short_side, config.train.batch_size, world)
     if len(data.val) <= SMALL_SET:
@@ -95,9 +85,9 @@ def run_training(config: Config, resume: bool, console: Console, world: World = 
     validation = Validation(val_loader, device, precision, folder, world, config.train.val_losses)
     extra = _checkpoint_extra(config, data) | {"processes": world.size}
     trainer = build_trainer(
-        config.train, model, loader, folder, extra, validation, state, precision, world=world, owner=owner
+        config.train, model, loader, folder, extra, validation, resumed, precision, world=world, owner=owner
     )
-    if state is None and owner:
+    if owner and (resumed is None or resumed.differences):
         describe_run(folder, plain, list(data.train.classes), sys.argv)
     say(console, f"device {device}, {precision}: {why}")
     print_plan(console, config.train, trainer.steps, folder, world)

@@ -13,30 +13,24 @@ from detkit.build import build_trainer, choose_device, choose_precision
 from detkit.build.classification import FolderLoader, Folders, build_folders, build_loaders, build_training
 from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.cli.output import print_plan, print_skipped, say
+from detkit.cli.resuming import Resume, ResumeAnyway, resume_run
 from detkit.config import ClassifierConfig, load_config
 from detkit.engine.distributed import ALONE, World, joined, world_from_environment
 from detkit.engine.interface import Evaluate, TrainResult
 from detkit.engine.replicas import enter_run, find_run
-from detkit.engine.resume import resumed_state
 from detkit.engine.run import describe_run, new_run_folder
 from detkit.engine.seeding import seed_step, use_deterministic_algorithms
 from detkit.evaluation.classification import evaluate_classifier
 
 # Reading every validation picture once before training is worth its time on sets up to this size.
 SMALL_SET = 1000
-# What may differ between a run and its continuation without changing what it computes.
-HARMLESS = (
-    *("data.workers", "data.root", "data.train_folder", "data.val_folder"),
-    *("train.output", "train.checkpoint_minutes", "train.log_every", "train.distributed_timeout_seconds"),
-)
 
 
 def train_cls(
     config: Annotated[str, typer.Argument(help="A config file, or the name of one of detkit's: cls/detnet59, ...")],
     overrides: Overrides = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint of the folder train.output.")
-    ] = False,
+    resume: Resume = False,
+    resume_anyway: ResumeAnyway = False,
     debug: Debug = False,
 ) -> None:
     """Train a classifier on a folder of pictures for each class; its checkpoint starts a detector's backbone."""
@@ -44,7 +38,7 @@ def train_cls(
     console = Console(quiet=world.rank > 0)
     settings = load_config(config, overrides or [], kind=ClassifierConfig)
     with joined(world, settings.train.distributed_timeout_seconds):
-        result, folder = run_classifier_training(settings, resume, console, world)
+        result, folder = run_classifier_training(settings, resume or resume_anyway, console, world, resume_anyway)
     best = folder / ("last.pth" if result.best is None else "best.pth")
     shown = ", ".join(f"{key} {value:.4f}" for key, value in result.metrics.items() if key.startswith("top"))
     say(console, f"last {shown}, best top1 {result.best or 0:.4f}: {best}")
@@ -53,7 +47,7 @@ def train_cls(
 
 
 def run_classifier_training(
-    config: ClassifierConfig, resume: bool, console: Console, world: World = ALONE
+    config: ClassifierConfig, resume: bool, console: Console, world: World = ALONE, anyway: bool = False
 ) -> tuple[TrainResult, Path]:
     """Everything between a config and a trained classifier. Returns the result and the run folder."""
     with world.together():
@@ -69,7 +63,7 @@ def run_classifier_training(
     output = Path(config.train.output or f"runs/{config.name}").expanduser()
     found = find_run(output, resume, world)
     with world.together():
-        state = None if found is None else resumed_state(found, plain, folders.fingerprint(), HARMLESS, world.size)
+        resumed = None if found is None else resume_run(found, plain, folders.fingerprint(), world, anyway, console)
         _print_data(folders, console)
         if len(folders.val) <= SMALL_SET:
             for _ in val_loader.epoch(0):
@@ -79,9 +73,9 @@ def run_classifier_training(
     evaluate = _evaluation(val_loader, device, precision, world)
     extra = _checkpoint_extra(config, folders) | {"processes": world.size}
     trainer = build_trainer(
-        config.train, model, loader, folder, extra, evaluate, state, precision, "top1", world, owner
+        config.train, model, loader, folder, extra, evaluate, resumed, precision, "top1", world, owner
     )
-    if state is None and owner:
+    if owner and (resumed is None or resumed.differences):
         describe_run(folder, plain, list(folders.train.classes), sys.argv)
     say(console, f"device {device}, {precision}: {why}")
     print_plan(console, config.train, trainer.steps, folder, world)

@@ -14,6 +14,7 @@ from detkit.config.sections import (
     Fraction,
     Positive,
     PositiveInt,
+    Seconds,
     Section,
     TrainConfig,
     Triple,
@@ -50,13 +51,15 @@ class FolderConfig(Section):
     `crop_ratio` (width over height); `side`: a `size` px square out of the picture whose short side is `short_sides` px
     (from, to). Validation takes the middle `size` px out of a short side of `val_short_side` px. `flip`,
     `vertical_flip`, `colour`: probabilities. `limit`: so many pictures of each split, evenly over the classes.
-    `on_bad` drop: leave out training pictures that cannot be read, and name them.
+    `on_bad` drop: leave out training pictures that cannot be read, and name them. `worker_timeout`: seconds without a
+    batch after which a loader worker counts as hanging, 0: never.
     """
 
     root: str = "imagenet"
     train_folder: str = "train"
     val_folder: str = "val"
     workers: Count = 4
+    worker_timeout: Seconds = 600.0
     limit: PositiveInt | None = None
     on_bad: Literal["stop", "drop"] = "stop"
     size: Annotated[int, Field(ge=MIN_SIZE)] = 224

@@ -8,6 +8,7 @@ BoxLoss = Literal["smooth_l1", "l1", "giou"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(ge=0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Triple = tuple[float, float, float]
 
@@ -149,7 +150,8 @@ class DataConfig(Section):
     `root`: a folder whose layout is recognised by looking, or the word `shapes`: a set that detkit draws into
     data/shapes. The four explicit paths win over what is found (relative ones start at root). `limit`: the first n
     pictures of each split. `short_side`: pixels, or `auto`: the median short side of the training set, at most 800.
-    `train_scales`: factors of the short side, drawn at random for each training picture.
+    `train_scales`: factors of the short side, drawn at random for each training picture. `worker_timeout`: seconds
+    without a batch after which a loader worker counts as hanging, 0: never.
     """
 
     root: str = "shapes"
@@ -159,6 +161,7 @@ class DataConfig(Section):
     val_images: Name = None
     classes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     workers: Count = 2
+    worker_timeout: Seconds = 600.0
     limit: PositiveInt | None = None
     on_bad: Literal["stop", "drop"] = "stop"
     keep_empty: bool = True
@@ -188,6 +191,7 @@ class TrainConfig(Section):
     `val_losses`: the losses on the validation split with each evaluation of a detector.
     `patience`: the run ends after so many evaluations in a row without a better AP; 0 is off.
     `ema_decay` 0 is off, `clip_norm` 0 is off, `checkpoint_minutes` 0 is off.
+    `skip_nonfinite`: so many steps whose loss or gradient is not finite are skipped before one stops the run.
     `deterministic` refuses operators of torch that do not repeat to the bit.
     `precision` auto: bfloat16 where the processor has it, else float32.
     `distributed_timeout_seconds`: how long a process waits for the others before it takes them for lost.
@@ -212,6 +216,7 @@ class TrainConfig(Section):
     warmup_steps: Count = 500
     warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.001
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
+    skip_nonfinite: Count = 0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: Count = 0
     output: Name = None

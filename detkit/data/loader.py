@@ -1,6 +1,7 @@
 """Batches: which pictures go together, listed before an epoch starts, and worker processes that read them."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol
 
@@ -8,11 +9,13 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 from typing_extensions import TypeVar
 
 from detkit.data.dataset import DetectionDataset, Key, Sample, epoch_order
 from detkit.data.packing import PackedBatch, pack, unpack
+from detkit.data.workers import watched
+from detkit.memory import is_out_of_memory
 from detkit.types import Batch
 
 
@@ -44,6 +47,7 @@ class EpochLoader(Generic[Pictures]):
     `rank`, `world_size`: this process takes every world_size-th batch. With `drop_last` all take the same number, so
     the last batches may be left out; otherwise some may have one more than others.
     `skip_unreadable`: leave pictures that cannot be read out of their batch and name them in `skipped`, not raise.
+    `worker_timeout`: seconds without a batch from the workers after which one counts as hanging; 0: never.
     """
 
     def __init__(
@@ -60,11 +64,12 @@ class EpochLoader(Generic[Pictures]):
         world_size: int = 1,
         pin_memory: bool = False,
         skip_unreadable: bool = False,
+        worker_timeout: float = 0.0,
     ) -> None:
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.workers, self.pin_memory, self.drop_last = workers, pin_memory, drop_last
         self.rank, self.world_size = rank, world_size
-        self.skip_unreadable = skip_unreadable
+        self.skip_unreadable, self.worker_timeout = skip_unreadable, worker_timeout
         self.skipped: dict[str, str] = {}  # file name -> what was wrong
         self._portrait = dataset.portrait() if group_by_aspect else np.zeros(len(dataset), bool)
         self.steps_per_epoch = len(self.batches(0))
@@ -97,7 +102,8 @@ class EpochLoader(Generic[Pictures]):
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches `start`, `start` + 1, ... of an epoch; those before are not read.
 
-        Raises ValueError where a picture or its annotation is wrong, RuntimeError when a worker dies.
+        Raises ValueError where a picture or its annotation is wrong, ChildProcessError when a worker dies, TimeoutError
+        when one hangs, MemoryError when memory or shared memory is out.
         """
         listed = list(enumerate(self.batches(epoch)))[start:]
         keys = [[(epoch, i, number) for i in batch] for number, batch in listed]
@@ -110,17 +116,20 @@ class EpochLoader(Generic[Pictures]):
             worker_init_fn=_start_worker if self.workers else None,
             generator=torch.Generator(),  # its own: the global one stays as the training step seeded it
         )
-        for loaded in loader:
-            yield self._accept(loaded)
+        with closing(watched(loader, self.worker_timeout)) as batches:
+            for loaded in batches:
+                yield self._accept(loaded)
 
     def _accept(self, loaded: "_Loaded") -> Batch:
-        for unreadable in loaded.unreadable:
+        for failure in loaded.failures:
+            if failure.out_of_memory:
+                raise MemoryError(failure.reason)
             if not self.skip_unreadable:
-                raise ValueError(unreadable.reason)
-            self.skipped[unreadable.file_name] = unreadable.reason
+                raise ValueError(failure.reason)
+            self.skipped[failure.file_name] = failure.reason
         if loaded.packed is None:
             raise ValueError(
-                f"none of the {len(loaded.unreadable)} pictures of a batch can be read: {loaded.unreadable[0].reason}"
+                f"none of the {len(loaded.failures)} pictures of a batch can be read: {loaded.failures[0].reason}"
             )
         return unpack(loaded.packed)
 
@@ -132,11 +141,12 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 @dataclass(frozen=True)
-class _Unreadable:
-    """A user's error as a value: raised in a worker, it would arrive wrapped in a worker's traceback."""
+class _Failure:
+    """An error as a value: raised in a worker, it would arrive wrapped in a worker's traceback."""
 
     file_name: str
     reason: str
+    out_of_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,29 +154,55 @@ class _Loaded:
     """What was read of a batch, and what could not be."""
 
     packed: PackedBatch | None
-    unreadable: list[_Unreadable]
+    failures: list[_Failure]
 
     def pin_memory(self) -> "_Loaded":
         return replace(self, packed=self.packed.pin_memory()) if self.packed else self
 
 
-class _Guarded(Dataset["Sample | _Unreadable"]):
+class _Guarded(Dataset["Sample | _Failure"]):
     """Hands errors over instead of raising them."""
 
     def __init__(self, dataset: PictureSet) -> None:
         self.dataset = dataset
 
-    def __getitem__(self, key: Key) -> "Sample | _Unreadable":
+    def __getitem__(self, key: Key) -> "Sample | _Failure":
+        name = self.dataset.file_name(key[1])
         try:
             return self.dataset[key]
-        except ValueError as error:
-            return _Unreadable(self.dataset.file_name(key[1]), str(error))
+        except Exception as error:
+            if is_out_of_memory(error):
+                return _Failure(name, _no_memory(f"reading {name}", error), out_of_memory=True)
+            if isinstance(error, ValueError):
+                return _Failure(name, str(error))
+            raise
 
 
-def _load(samples: "Sequence[Sample | _Unreadable]") -> _Loaded:
-    good = [sample for sample in samples if not isinstance(sample, _Unreadable)]
-    unreadable = [sample for sample in samples if isinstance(sample, _Unreadable)]
-    return _Loaded(pack(collate(good)) if good else None, unreadable)
+def _load(samples: "Sequence[Sample | _Failure]") -> _Loaded:
+    good = [sample for sample in samples if not isinstance(sample, _Failure)]
+    failures = [sample for sample in samples if isinstance(sample, _Failure)]
+    try:
+        packed = pack(collate(good)) if good else None
+        if packed and get_worker_info() is not None:
+            packed.share_memory()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return _Loaded(None, [_Failure("", _no_memory("joining a batch", error), out_of_memory=True)])
+    return _Loaded(packed, failures)
+
+
+def _no_memory(doing: str, error: BaseException) -> str:
+    if "shared memory" in str(error):
+        return (
+            f"the shared memory, through which workers hand over batches, is full when {doing}: make /dev/shm larger "
+            "(docker run --shm-size=8g), lower data.workers or train.batch_size, or set data.workers=0"
+        )
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return (
+        f"out of memory when {doing} ({reason}); lower data.workers, train.batch_size or the size of the pictures "
+        "(data.short_side, or data.size of a classifier)"
+    )
 
 
 def _start_worker(number: int) -> None:

@@ -31,6 +31,14 @@ class PackedBatch:
         pinned = {name: getattr(self, name).pin_memory() for name in ("pixels", "boxes", "labels", "ignore")}
         return replace(self, **pinned)
 
+    def share_memory(self) -> None:
+        """Move to memory that another process sees. Sending would do the same, but in a thread that loses its errors.
+
+        Raises RuntimeError when the shared memory is full.
+        """
+        for tensor in (self.pixels, self.boxes, self.labels, self.ignore):
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+
 
 def pack(batch: Batch) -> PackedBatch:
     """Join the tensors of a batch; unpack(pack(batch)) equals it, without `ignore` where that is empty."""

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from detkit.memory import is_out_of_memory
+
 EXIF_ORIENTATION = 0x0112
 HEAD = 256 * 1024  # an Exif block lies before the pixels: within the first 64 KiB of a JPEG file, close to it elsewhere
 
@@ -74,6 +76,8 @@ def _decode(path: Path, data: bytes) -> NDArray[np.generic]:
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
+        if is_out_of_memory(error):
+            raise MemoryError(f"out of memory when reading the picture {path}") from None
         raise ValueError(f"cannot read the picture {path}: {error}") from None
     # OpenCV fills what is missing at the end of a JPEG with grey; Pillow, which is slower, does not.
     if picture is None or not _has_end(data):
@@ -98,6 +102,8 @@ def _pillow_fault(data: bytes) -> str:
             image.load()
     except UnidentifiedImageError:
         return "it is not a picture"
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises whatever its decoders meet in a broken file
         return str(error)
     return ""

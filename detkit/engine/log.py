@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 import time
 import warnings
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class Window:
         timed = max(self.timed_steps, 1)
         return {
             **{name: value / self.steps for name, value in self.losses.items()},
-            "grad_norm": self.grad_norm / self.steps,
+            "grad_norm": self.grad_norm / self.steps if self.steps else 0.0,  # all may have been skipped
             "seconds_per_step": round(self.seconds / timed, 4),
             "data_seconds": round(self.data_seconds / timed, 4),
             "pictures_per_second": round(self.pictures / self.seconds, 2) if self.seconds else 0.0,
@@ -137,9 +138,13 @@ def read_rows(path: Path, last_step: int | None = None) -> list[Row]:
 def _append(path: Path, line: bytes) -> None:
     with open(path, "ab", buffering=0) as file:
         before = file.tell()
-        if file.write(line) != len(line):
+        try:
+            if file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
             file.truncate(before)
-            raise OSError(errno.ENOSPC, "the disk is full: free space and continue with --resume", str(path))
+            reason = f"cannot write ({error.strerror}): free space and continue with --resume"
+            raise OSError(error.errno, reason, str(path)) from None
 
 
 def _add_scalars(writer: Any, row: Row) -> None:

@@ -12,17 +12,27 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from detkit.engine.distributed import ALONE, World, average_statistics, communicating, data_parallel
+from detkit.memory import is_out_of_memory
 from detkit.types import Batch
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Losses = dict[str, float]
 
 
 @dataclass(frozen=True)
 class StepResult:
     """Losses of a step (means over its batches and ranks; `loss` is their sum), the gradient's norm before clipping."""
 
-    losses: dict[str, float]
+    losses: Losses
     grad_norm: float
+
+
+class NotFiniteError(FloatingPointError):
+    """A loss, here or on another rank, or the gradient's norm is not finite; `losses` are of this rank's batches."""
+
+    def __init__(self, message: str, losses: list[Losses], grad_norm: float) -> None:
+        super().__init__(message)
+        self.losses, self.grad_norm = losses, grad_norm
 
 
 @dataclass
@@ -52,26 +62,33 @@ class Stepper:
     def step(self, batches: Sequence[Batch], number: int) -> StepResult:
         """Update the weights by the mean gradient of `batches`; `number` is the step's, for error messages.
 
-        Raises FloatingPointError, before any weight is touched and on all ranks, when a loss or the gradient is not
-        finite, and MemoryError that says what to turn down when memory is out.
+        Raises NotFiniteError, before any weight is touched and on all ranks, when a loss or the gradient is not
+        finite, and MemoryError that says what to turn down when memory is out: the weights may then be half updated.
         """
-        self._wrap()
-        self.optimizer.zero_grad(set_to_none=True)
         try:
-            with communicating(self.world):
-                terms = [self._backward(batch, len(batches), batch is batches[-1]) for batch in batches]
-        except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            return self._step(batches, number)
+        except Exception as error:
+            if is_out_of_memory(error):
                 raise MemoryError(_out_of_memory(batches, number)) from error
             raise
+
+    def _step(self, batches: Sequence[Batch], number: int) -> StepResult:
+        self._wrap()
+        self.optimizer.zero_grad(set_to_none=True)
+        with communicating(self.world):
+            terms = [self._backward(batch, len(batches), batch is batches[-1]) for batch in batches]
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self._parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         losses, length = _to_host(terms, norm)
-        with self.world.together():
-            _check_losses(losses, batches, number)
-        if not (math.isfinite(length) or self.scaler.is_enabled()):
-            raise FloatingPointError(_not_finite(f"the gradient's norm ({length})", _mean(losses), batches, number))
+        try:
+            with self.world.together():
+                _check_losses(losses, batches, number)
+            if not (math.isfinite(length) or self.scaler.is_enabled()):
+                raise FloatingPointError(_not_finite(f"the gradient's norm ({length})", _mean(losses), batches, number))
+        except FloatingPointError as error:
+            self.scaler.update()
+            raise NotFiniteError(str(error), losses, length) from error
         if self.clip_norm > 0:
             torch.nn.utils.clip_grads_with_norm_(self._parameters(), self.clip_norm, norm)
         self.scaler.step(self.optimizer)
@@ -132,10 +149,7 @@ def _check_losses(terms: list[dict[str, float]], batches: Sequence[Batch], numbe
 def _not_finite(what: str, losses: dict[str, float], batches: Sequence[Batch], number: int) -> str:
     listed = ", ".join(f"{name}={value:.6g}" for name, value in losses.items())
     pictures = ", ".join(f"{m['file_name']} (id {m['image_id']})" for batch in batches for m in batch.metas)
-    return (
-        f"step {number}: {what} is not finite: {listed}; pictures: {pictures}. Nothing was saved after it; "
-        "look at these pictures' annotations, lower train.lr, or turn on gradient clipping"
-    )
+    return f"step {number}: {what} is not finite: {listed}; pictures: {pictures}"
 
 
 def _out_of_memory(batches: Sequence[Batch], number: int) -> str:

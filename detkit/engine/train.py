@@ -26,6 +26,8 @@ from detkit.engine.distributed import ALONE, PeerLost, World
 from detkit.engine.ema import build_ema, ema_state, load_ema_state
 from detkit.engine.interface import Evaluate, Loader, StartEpoch, TrainResult
 from detkit.engine.log import MetricsLog, ProgressReport, Row, Window
+from detkit.engine.nonfinite import NonFiniteGuard
+from detkit.engine.resume import take_over
 from detkit.engine.schedule import epoch_steps
 from detkit.engine.seeding import seed_step
 from detkit.engine.signals import Stopped, StopSignals
@@ -45,7 +47,9 @@ class Trainer:
     start_epoch(epoch): called before each part of an epoch, counted from 0, also after a resume in its middle.
     save_every: epochs between writing last.pth (at the end always). checkpoint_minutes: also after so many.
     checkpoint_extra: goes into each checkpoint: config, classes, category_ids, what else the caller wants back.
-    resume: a loaded checkpoint with training state. clip_norm, ema_decay: 0 is off.
+    resume: a loaded checkpoint with training state. new_settings: go on with this optimizer and schedule instead of
+        the checkpoint's, which had others; the optimizer's moments are kept where they fit.
+    skip_nonfinite: so many steps that are not finite are skipped. clip_norm, ema_decay: 0 is off.
     world: the ranks that train together; between steps all of them hold the same bits. owner: whether this one writes
         `folder`; all owners write the same, each on the disk of its machine.
     """
@@ -62,6 +66,7 @@ class Trainer:
     precision: Precision = "float32"
     accumulate: int = 1
     clip_norm: float = 0.0
+    skip_nonfinite: int = 0
     ema_decay: float = 0.0
     evaluate: Evaluate | None = None
     eval_every: int = 1
@@ -73,6 +78,7 @@ class Trainer:
     log_every: int = 20
     tensorboard: bool = True
     resume: dict[str, Any] | None = None
+    new_settings: bool = False
     world: World = ALONE
     owner: bool = True
     console: Console | None = None
@@ -91,6 +97,7 @@ class Trainer:
                 f"{self.world.size} processes"
             )
         self._stepper = Stepper(self.model, self.optimizer, self.device, self.precision, self.clip_norm, self.world)
+        self._guard = NonFiniteGuard(self.folder, self.skip_nonfinite)
         self._window = Window()
         self._metrics: dict[str, Any] = {}
         self._saved_step, self._saved_at = -1, time.monotonic()
@@ -143,16 +150,18 @@ class Trainer:
         waited = time.perf_counter() - started
         seed_step(self.seed, self.step, self.world.rank)
         lr = self.optimizer.param_groups[0]["lr"]
-        result = self._stepper.step(group, self.step + 1)
+        result = self._guard.step(self._stepper, group, self.step + 1, self._progress.say)
         self.scheduler.step()
-        if self.ema is not None:
+        if self.ema is not None and result is not None:
             self.ema.update_parameters(self.model)
         self.step += 1
-        pictures = sum(len(batch.images) for batch in group) * self.world.size
-        self._window.add(result.losses, result.grad_norm, pictures, time.perf_counter() - started, waited)
+        if result is not None:
+            pictures = sum(len(batch.images) for batch in group) * self.world.size
+            self._window.add(result.losses, result.grad_norm, pictures, time.perf_counter() - started, waited)
         self._progress.advance(self.step)
         if self.step % self.log_every == 0 or self.step == self.steps:
-            self._progress.row(self._write_row({"lr": lr, **self._window.row()}))
+            skipped = {"skipped_steps": self._guard.skipped} if self.skip_nonfinite else {}
+            self._progress.row(self._write_row({"lr": lr, **self._window.row(), **skipped}))
             self._window = Window()
 
     def _fetch(self, batches: Iterator[Batch]) -> list[Batch]:
@@ -164,8 +173,8 @@ class Trainer:
             if self.world.size > 1 and isinstance(error, (PeerLost, Stopped)):
                 raise  # here alone, so that there is nobody to agree with
             self._stop_if_asked()
-            if isinstance(error, ValueError):
-                self._save_unless_saved()  # the steps before a picture that cannot be read are good
+            if isinstance(error, ValueError | OSError | MemoryError):
+                self._save_unless_saved()  # the steps before a bad picture or the death of a worker are good
                 self.world.barrier()
             raise
 
@@ -286,6 +295,7 @@ class Trainer:
             "scaler": self._stepper.scaler.state_dict(),
             "ema_updates": 0 if self.ema is None else ema_state(self.ema)[1],
             "window": self._window.state(),
+            "skipped_steps": self._guard.skipped,
         }
 
     def _load(self, state: dict[str, Any]) -> None:
@@ -295,14 +305,17 @@ class Trainer:
             raise ValueError("the checkpoint has no training state: resume from last.pth, not from best.pth")
         try:
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(training["optimizer"])
-            self.scheduler.load_state_dict(training["scheduler"])
+            if self.new_settings:
+                take_over(self.optimizer, self.scheduler, training["optimizer"], min(training["step"], self.steps))
+            else:
+                self.optimizer.load_state_dict(training["optimizer"])
+                self.scheduler.load_state_dict(training["scheduler"])
             self._stepper.scaler.load_state_dict(training["scaler"])
             if self.ema is not None:
-                load_ema_state(self.ema, state["ema"], training["ema_updates"])
+                load_ema_state(self.ema, state.get("ema", state["model"]), training["ema_updates"])
             self._window = Window(**training["window"])
-            self.step = training["step"]
+            self.step, self._saved_step = training["step"], training["step"]
             self.best, self.best_step = training["best"], training["best_step"]
-            self._saved_step = self.step
+            self._guard.skipped = training["skipped_steps"]
         except (RuntimeError, KeyError, ValueError) as error:
             raise ValueError(f"the checkpoint does not fit this run's model or settings: {error}") from error
