@@ -10,5 +10,7 @@ config = load_config("fpn_r50").replace(
     {
         "name": "fpn_inception_v2",
         "model.backbone.name": "inception_v2",
+        "model.pixel_mean": (127.5, 127.5, 127.5),
+        "model.pixel_std": (127.5, 127.5, 127.5),
     }
 )

@@ -102,7 +102,7 @@ def test_response_norm_follows_the_first_and_the_second_relu(real_data: Path) ->
 
 
 def test_a_norm_that_alexnet_does_not_have_is_refused() -> None:
-    with pytest.raises(ValueError, match="norm=batch: AlexNet has none"):
+    with pytest.raises(ValueError, match="norm=batch: AlexNet can have none alone"):
         AlexNet(norm="batch")
     with pytest.raises(ValueError, match="centred or reference, got 'same'"):
         AlexNet(padding="same")  # type: ignore[arg-type]

@@ -5,19 +5,14 @@ import torch
 
 from detkit.backbones import BACKBONES
 from detkit.build import build_detector
-from detkit.config import config_names, load_config
+from detkit.config import ClassifierConfig, config_names, detector_config_name, load_config
 
-OTHER_NAMES = {"resnet50": "fpn_r50", "efficientnet_lite0": "fpn_lite0"}
 DETECTORS = [name for name in config_names() if not name.startswith("cls/")]
-
-
-def config_name(backbone: str) -> str:
-    return OTHER_NAMES.get(backbone, f"fpn_{backbone}")
 
 
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
 def test_each_backbone_has_its_config(backbone: str) -> None:
-    name = config_name(backbone)
+    name = detector_config_name(backbone)
     assert name in config_names(), f"the backbone {backbone} has no config configs/{name}.py"
     config = load_config(name)
     assert config.model.backbone.name == backbone
@@ -25,7 +20,7 @@ def test_each_backbone_has_its_config(backbone: str) -> None:
 
 
 def test_each_config_has_its_backbone() -> None:
-    wanted = {config_name(backbone) for backbone in BACKBONES}
+    wanted = {detector_config_name(backbone) for backbone in BACKBONES}
     assert {name for name in DETECTORS if name.startswith("fpn_")} == wanted
 
 
@@ -53,3 +48,11 @@ def test_the_recipe_of_detnet() -> None:
     assert not any(name.startswith("conv1.") or ".bn" in name for name in trained)
     assert "layer1.0.conv1.weight" in trained
     assert detector.neck.strides == (4, 8, 16, 16, 16)
+
+
+@pytest.mark.parametrize("backbone", sorted(BACKBONES))
+def test_a_net_sees_the_same_pixels_in_pretraining_and_in_the_detector(backbone: str) -> None:
+    classifier = load_config(f"cls/{backbone}", kind=ClassifierConfig).model
+    detector = load_config(detector_config_name(backbone)).model
+    assert (classifier.pixel_mean, classifier.pixel_std) == (detector.pixel_mean, detector.pixel_std)
+    assert classifier.backbone.options == detector.backbone.options

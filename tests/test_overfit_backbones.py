@@ -14,7 +14,7 @@ from torch import nn
 
 from detkit.backbones import BACKBONES
 from detkit.build import build_detector
-from detkit.config import load_config
+from detkit.config import detector_config_name, load_config
 from detkit.data.pictures import read_picture
 from detkit.data.resize import resize_picture
 from detkit.engine.schedule import build_optimizer, build_scheduler
@@ -22,7 +22,6 @@ from detkit.engine.step import Stepper
 from detkit.evaluation.coco import detection_rows, evaluate_coco
 from detkit.models.faster_rcnn import FasterRCNN
 from detkit.types import Batch, Target
-from tests.test_backbone_configs import config_name
 
 PICTURE = "road311.jpg"  # 300 x 400 px; at a short side of 96 px both signs have 38 x 37 px
 SHORT_SIDE = 96
@@ -96,7 +95,7 @@ def learn(name: str, batch: Batch, wanted: dict[str, Any], steps: int = STEPS) -
     """AP after training, which ends as soon as it is 0.9, and the number of steps."""
     torch.manual_seed(0)
     norm = {"model.backbone.norm": "group"} if name in GROUPED else {}
-    config = load_config(config_name(name)).replace(SMALL | norm)
+    config = load_config(detector_config_name(name)).replace(SMALL | norm)
     model = build_detector(config.model, len(wanted["ids"]), pretrained=False).train()
     optimizer = build_optimizer(model, "adamw", SLOWER.get(name, LR), 1e-4)
     schedule = build_scheduler(optimizer, "cosine", steps, WARMUP, 0.1)

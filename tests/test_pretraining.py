@@ -1,5 +1,6 @@
 """Classifiers trained through the real command on objects of real pictures, and detectors that start from them."""
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from detkit.backbones import CLASSIFIERS
-from detkit.build import build_backbone, build_classifier
+from detkit.build import build_backbone, build_classifier, build_detector
 from detkit.build.classification import build_training
-from detkit.config import ClassifierConfig, config_names, load_config
+from detkit.cli.train_cls import detector_command
+from detkit.config import ClassifierConfig, config_from_dict, config_names, detector_config_name, load_config
 from detkit.engine.checkpoint import best_weights, load_checkpoint
 from detkit.models.classification import ClassifierTraining
 from detkit.predict import Detector
@@ -117,6 +119,17 @@ def test_what_is_wrong_is_said_with_status_2(objects: Path, command: Command, tm
         (("train-cls", "cls/resnet18", f"data.root={objects}", "model.backbone.name=resnet5"), "did you mean resnet50"),
         (("train-cls", "cls/resnet18", f"data.root={objects}", "model.backbone.options={'a': 1}"), "no option 'a'"),
         (("train-cls", "fpn_r50"), "is a config of a detector, not of a classifier: use `detkit train`"),
+        (("train-cls", "cls/alexnet", f"data.root={objects}", "data.size=33"), "data.size=33 is too small for alexnet"),
+        (("train-cls", "cls/inception_v3", f"data.root={objects}", "data.size=64"), "too small for inception_v3"),
+        (
+            ("train-cls", "cls/resnet18", f"data.root={objects}", "model.backbone.options.norm=group"),
+            "set model.backbone.norm instead",
+        ),
+        (
+            ("train", "fpn_mobilenet_v2", "model.backbone.options.width=wide"),
+            "option width of the backbone mobilenet_v2",
+        ),
+        (("train", "fpn_alexnet", "model.backbone.options.lrn=maybe"), "should be a valid boolean, got 'maybe'"),
         (("train", "cls/resnet18"), "is a config of a classifier, not of a detector: use `detkit train-cls`"),
     ):
         outcome = command(*arguments, output)
@@ -166,6 +179,28 @@ def test_a_detector_starts_from_the_average_and_reports_what_it_took(
         assert refused.status == 2
         assert "tensors fit this architecture" in refused.err
         assert not (tmp_path / other).exists()
+
+
+def test_the_printed_command_repeats_what_the_net_was_trained_with() -> None:
+    keys = ["model.backbone.options.groups=8", "model.backbone.norm=group", "model.pixel_std=(1,1,1)"]
+    net = load_config("cls/shufflenet_v1", keys, kind=ClassifierConfig).model
+    expected = (
+        "detkit train fpn_shufflenet_v1 model.backbone.weights=w.pth model.backbone.norm=group "
+        "model.backbone.options.groups=8 'model.pixel_std=(1.0, 1.0, 1.0)'"
+    )
+    assert detector_command(net, Path("w.pth")) == expected
+    for backbone in ("resnet50", "efficientnet_lite0", "inception_v3"):
+        plain = load_config(f"cls/{backbone}", kind=ClassifierConfig).model
+        config = load_config(detector_config_name(backbone)).name
+        assert detector_command(plain, Path("w.pth")) == f"detkit train {config} model.backbone.weights=w.pth"
+
+
+def test_residual_scaling_is_set_on_the_command_line() -> None:
+    config = load_config("fpn_inception_resnet_v2", ["model.backbone.options.scales=(0.3, 0.2, 0.1)"])
+    again = config_from_dict(json.loads(json.dumps(config.model_dump(mode="json"))))
+    with torch.device("meta"):
+        model = build_detector(again.model, 2, pretrained=False)
+    assert (model.backbone.repeat[0].scale, model.backbone.repeat_2[0].scale) == (0.3, 0.1)
 
 
 def test_a_larger_net_with_the_same_names_is_another_architecture() -> None:

@@ -185,5 +185,5 @@ def large_objects(real_data: Path) -> dict[Path, set[int]]:
 def test_an_unknown_version_or_norm_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match="version 1_0, 1_1, got 2_0"):
         SqueezeNet("2_0")
-    with pytest.raises(ValueError, match="norm=group: SqueezeNet has none"):
+    with pytest.raises(ValueError, match="norm=group: SqueezeNet can have none alone"):
         SqueezeNet(norm="group")

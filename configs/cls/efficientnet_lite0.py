@@ -11,6 +11,8 @@ config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {
         "name": "cls_efficientnet_lite0",
         "model.backbone.name": "efficientnet_lite0",
+        "model.pixel_mean": (127.0, 127.0, 127.0),
+        "model.pixel_std": (128.0, 128.0, 128.0),
         "data.crop": "area",
         "train.epochs": 350,
         "train.batch_size": 4096,

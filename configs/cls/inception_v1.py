@@ -12,6 +12,8 @@ config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {
         "name": "cls_inception_v1",
         "model.backbone.name": "inception_v1",
+        "model.pixel_mean": (127.5, 127.5, 127.5),
+        "model.pixel_std": (127.5, 127.5, 127.5),
         "data.crop": "area",
         "data.colour": 0.5,
         "train.epochs": 250,

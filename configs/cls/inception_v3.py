@@ -13,6 +13,8 @@ config = load_config("cls/resnet50", kind=ClassifierConfig).replace(
     {
         "name": "cls_inception_v3",
         "model.backbone.name": "inception_v3",
+        "model.pixel_mean": (127.5, 127.5, 127.5),
+        "model.pixel_std": (127.5, 127.5, 127.5),
         "data.size": 299,
         "data.val_short_side": 342,
         "data.crop": "area",

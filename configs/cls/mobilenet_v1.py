@@ -10,6 +10,8 @@ config = load_config("cls/mobilenet_v2", kind=ClassifierConfig).replace(
     {
         "name": "cls_mobilenet_v1",
         "model.backbone.name": "mobilenet_v1",
+        "model.pixel_mean": (127.5, 127.5, 127.5),
+        "model.pixel_std": (127.5, 127.5, 127.5),
         "data.crop_scale": (0.35, 1.0),
         "data.colour": 0.0,
     }

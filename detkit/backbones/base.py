@@ -74,7 +74,7 @@ class Backbone(nn.Module):
 
     def freeze(self, stages: int) -> None:
         """Let the first `stages` stages train no more. Raises ValueError when there are fewer."""
-        if stages > len(self.stages()):
+        if not 0 <= stages <= len(self.stages()):
             raise ValueError(
                 f"model.backbone.frozen_stages={stages}, but {type(self).__name__} has {len(self.stages())} stages"
             )
@@ -132,7 +132,7 @@ def ceil_max_pool(padding: Padding) -> nn.MaxPool2d:
 def check_norm(norm: str, supported: tuple[str, ...], name: str) -> None:
     """Raises ValueError for a norm that the net `name` cannot have."""
     if norm not in supported:
-        raise ValueError(f"model.backbone.norm={norm}: {name} has {', '.join(supported)}")
+        raise ValueError(f"model.backbone.norm={norm}: {name} can have {' or '.join(supported)} alone")
 
 
 def check_padding(padding: str) -> None:

@@ -1,7 +1,9 @@
 """Inception V1, or GoogLeNet (Szegedy et al., Going deeper with convolutions, 2015, table 1).
 
 `norm="batch"` is torchvision's net, with its names of parameters: batch norm, 3x3 where the paper has 5x5, and a 2x2
-pool before the last two blocks. `norm="none"` is the paper's, with true 5x5 convolutions, biases and only 3x3 pools.
+pool before the last two blocks. `norm="none"` is the paper's, with true 5x5 convolutions, biases and only 3x3 pools:
+section 1 gives it 1.5 G multiply-adds, and by table 1 it has 1.58 G, as the table's first row counts 34 M where 7x7
+convolutions of its width have 118 M. Four rows print other numbers of parameters than follow from their widths.
 Levels: channels 192, 480, 832, 1024 at strides 4, 8, 16, 32: conv3, inception3b, inception4e, inception5b.
 Stages: the stem up to stride 2, then one for each level.
 """

@@ -95,3 +95,17 @@ def build_training(config: ClassifierModelConfig, num_classes: int, label_smooth
     if backbone.norm_eps is not None:
         set_norm_eps(classifier, backbone.norm_eps)
     return laid_out(ClassifierTraining(classifier, config.pixel_mean, config.pixel_std, label_smoothing))
+
+
+def check_picture_size(config: ClassifierConfig) -> None:
+    """Raises ValueError where pictures of `data.size` are too small for the net, by trying one without numbers."""
+    size = config.data.size
+    with torch.device("meta"):
+        training = build_training(config.model, num_classes=2).train()
+        try:
+            training.classifier(torch.zeros(2, 3, size, size))
+        except (ValueError, RuntimeError) as error:
+            reason = str(error).split(". Calculated")[0]
+            raise ValueError(
+                f"data.size={size} is too small for {config.model.backbone.name} as a classifier ({reason}): raise it"
+            ) from None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
 
 from detkit.backbones import BACKBONES, CLASSIFIERS
@@ -23,6 +24,9 @@ from detkit.pretrained import backbone_state
 from detkit.weights import LoadReport, load_backbone_weights, read_state
 
 Net = TypeVar("Net", bound=nn.Module)
+
+# Keys of model.backbone that are arguments of the nets, too.
+OWN_KEYS = ("frozen_stages", "norm", "padding", "stride_in_1x1", "weights")
 
 
 def build_backbone(
@@ -79,6 +83,8 @@ def build_classifier(name: str, num_classes: int = 1000, **options: Any) -> nn.M
     Nets with auxiliary classifiers return (logits, auxiliary logits ...) in training mode. `options` are those of
     `build_backbone`; `padding` is `reference` here. Raises ValueError for an unknown name or option.
     """
+    if num_classes < 1:
+        raise ValueError(f"expected a classifier of at least one class, got num_classes={num_classes}")
     return _construct(CLASSIFIERS, name, {"num_classes": num_classes, **options})
 
 
@@ -87,23 +93,36 @@ def _construct(family: Mapping[str, Callable[..., nn.Module]], name: str, option
         near = difflib.get_close_matches(name, family, n=1)
         hint = f"did you mean {near[0]}? The" if near else "the"
         raise ValueError(f"unknown backbone {name!r}: {hint} names are {', '.join(family)}, or timm/NAME")
-    accepted: set[str] = set()
+    accepted: dict[str, inspect.Parameter] = {}
     for kind in (BACKBONES[name],) if family is BACKBONES else (BACKBONES[name], CLASSIFIERS[name]):
-        accepted |= set(inspect.signature(kind).parameters)
-    _refuse_options(name, options, sorted(accepted - {"options", "depth"}))
+        accepted |= inspect.signature(kind).parameters
+    for option in ("options", "depth", "version"):  # the name of the backbone says the last two
+        accepted.pop(option, None)
+    _refuse_options(name, options, sorted(accepted))
     if options.get("norm") == "default":
         options = {key: value for key, value in options.items() if key != "norm"}
-    return family[name](**options)
+    return family[name](**{key: _checked(name, key, value, accepted[key]) for key, value in options.items()})
 
 
 def _refuse_options(name: str, options: Mapping[str, Any], accepted: Sequence[str]) -> None:
     unknown = [option for option in options if option not in accepted]
     if unknown:
-        known = ", ".join(option for option in accepted if option not in ("num_classes", "norm", "frozen_stages"))
+        known = ", ".join(option for option in accepted if option not in ("num_classes", *OWN_KEYS))
         raise ValueError(
             f"the backbone {name} has no option {', '.join(map(repr, unknown))} (model.backbone.options); "
             f"it has: {known or 'none'}"
         )
+
+
+def _checked(name: str, option: str, value: Any, parameter: inspect.Parameter) -> Any:
+    """The value of an option, which is what the constructor's signature says. Raises ValueError."""
+    kind = TypeAdapter(parameter.annotation, config=ConfigDict(strict=True, allow_inf_nan=False))
+    try:
+        return kind.validate_python(tuple(value) if isinstance(value, list) else value)
+    except ValidationError as error:
+        raise ValueError(
+            f"the option {option} of the backbone {name}: {error.errors()[0]['msg']}, got {value!r}"
+        ) from None
 
 
 def build_detector(
@@ -135,7 +154,15 @@ def laid_out(model: Net) -> Net:
 
 
 def backbone_options(config: BackboneConfig) -> dict[str, Any]:
-    """What the config sets beyond the options that all backbones have."""
+    """What the config sets beyond the options that all backbones have.
+
+    Raises ValueError for options that have a key of their own.
+    """
+    for option in OWN_KEYS:
+        if option in config.options:
+            raise ValueError(f"model.backbone.options.{option}: set model.backbone.{option} instead")
+    if "num_classes" in config.options:
+        raise ValueError("model.backbone.options.num_classes: the number of classes comes from the data")
     chosen = {} if config.stride_in_1x1 is None else {"stride_in_1x1": config.stride_in_1x1}
     return {**config.options, **chosen}
 

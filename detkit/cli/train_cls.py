@@ -1,5 +1,6 @@
 """`detkit train-cls CONFIG data.root=IMAGENET [section.key=value ...]`: pretrain a backbone as a classifier."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +11,18 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from detkit.build import build_trainer, choose_device, choose_precision
-from detkit.build.classification import FolderLoader, Folders, build_folders, build_loaders, build_training
+from detkit.build.classification import (
+    FolderLoader,
+    Folders,
+    build_folders,
+    build_loaders,
+    build_training,
+    check_picture_size,
+)
 from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.cli.output import print_plan, print_skipped, say
 from detkit.cli.resuming import Resume, ResumeAnyway, resume_run
-from detkit.config import ClassifierConfig, load_config
+from detkit.config import ClassifierConfig, ClassifierModelConfig, detector_config_name, load_config
 from detkit.engine.distributed import ALONE, World, joined, world_from_environment
 from detkit.engine.interface import Evaluate, TrainResult
 from detkit.engine.replicas import enter_run, find_run
@@ -42,8 +50,24 @@ def train_cls(
     best = folder / ("last.pth" if result.best is None else "best.pth")
     shown = ", ".join(f"{key} {value:.4f}" for key, value in result.metrics.items() if key.startswith("top"))
     say(console, f"last {shown}, best top1 {result.best or 0:.4f}: {best}")
-    say(console, f"a detector starts from it: detkit train fpn_{settings.model.backbone.name} "
-        f"model.backbone.weights={best}")  # fmt: skip
+    say(console, f"a detector starts from it: {detector_command(settings.model, best)}")
+
+
+def detector_command(net: ClassifierModelConfig, weights: Path) -> str:
+    """How a detector starts from the weights of this net, with the keys in which its own config differs."""
+    name = detector_config_name(net.backbone.name)
+    detector = load_config(name).model
+    keys: dict[str, object] = {"backbone.weights": weights}
+    if net.backbone.norm != "default":
+        keys["backbone.norm"] = net.backbone.norm
+    for key in ("norm_eps", "stride_in_1x1"):
+        if (value := getattr(net.backbone, key)) != getattr(detector.backbone, key):
+            keys[f"backbone.{key}"] = value
+    keys |= {f"backbone.options.{key}": value for key, value in net.backbone.options.items()}
+    for key in ("pixel_mean", "pixel_std"):
+        if (value := getattr(net, key)) != getattr(detector, key):
+            keys[key] = value
+    return " ".join(["detkit train", name, *(shlex.quote(f"model.{key}={value}") for key, value in keys.items())])
 
 
 def run_classifier_training(
@@ -54,6 +78,7 @@ def run_classifier_training(
         device = choose_device(config.train.device, world)
         if config.train.deterministic:
             use_deterministic_algorithms()
+        check_picture_size(config)
         folders = build_folders(config.data)
         seed_step(config.train.seed, -1)
         model = build_training(config.model, len(folders.train.classes), config.train.label_smoothing).to(device)

@@ -13,7 +13,7 @@ from detkit.config.classifier import (
     ClassifierTrainConfig,
     FolderConfig,
 )
-from detkit.config.files import config_names, load_config
+from detkit.config.files import config_names, detector_config_name, load_config
 from detkit.config.keys import parse_overrides
 from detkit.config.runs import Config, RunConfig, config_from_dict
 from detkit.config.sections import (
@@ -42,6 +42,7 @@ __all__ = [
     "TrainConfig",
     "config_from_dict",
     "config_names",
+    "detector_config_name",
     "load_config",
     "parse_overrides",
 ]

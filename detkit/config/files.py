@@ -12,6 +12,9 @@ from pydantic import ValidationError
 from detkit.config.keys import parse_overrides
 from detkit.config.runs import Config, Run, RunConfig, explain
 
+# Configs of detectors whose name is not fpn_BACKBONE.
+OTHER_NAMES = {"resnet50": "fpn_r50", "efficientnet_lite0": "fpn_lite0"}
+
 
 @overload
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config: ...
@@ -42,6 +45,11 @@ def load_config(source: str | Path, overrides: Sequence[str] = (), *, kind: type
 def config_names() -> list[str]:
     """The names of the configs that come with detkit."""
     return sorted(_names(resources.files("detkit.configs")))
+
+
+def detector_config_name(backbone: str) -> str:
+    """The name of the config in which the backbone of that name becomes a detector."""
+    return OTHER_NAMES.get(backbone, f"fpn_{backbone}")
 
 
 def _config_path(source: str) -> Path:

@@ -54,7 +54,7 @@ class BackboneConfig(Section):
     checkpointing: bool = False
     stride_in_1x1: bool | None = None
     norm_eps: Annotated[float, Field(ge=0)] | None = None
-    options: dict[str, bool | int | float | str] = {}
+    options: dict[str, bool | int | float | str | tuple[float, ...]] = {}
 
 
 class NeckConfig(Section):
