@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchvision import ops
 
-from detkit.models.roi_pool import pool_levels, roi_align
+from detkit.models.roi_pool import _in_32_bits, pool_levels, roi_align
 
 ODD_ROIS = (
     (0, 0, 0, 40, 30),
@@ -137,3 +137,9 @@ def test_bfloat16_maps(ratio: int) -> None:
     roi_align(reference, odd_rois(), 3, 0.25, ratio, True).sum().backward()
     assert coarse.grad is not None
     torch.testing.assert_close(coarse.grad.float(), reference.grad, atol=0.05, rtol=0.03)
+
+
+def test_cells_are_numbered_in_32_bits_while_they_fit() -> None:
+    cells = torch.tensor([0, 5])
+    assert _in_32_bits(cells, 2**31 - 1).dtype == torch.int32
+    assert _in_32_bits(cells, 2**31).dtype == torch.int64

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from detkit.engine.distributed import RaisedElsewhere, world_from_environment
 from detkit.engine.signals import Stopped
+from detkit.large_pages import use_large_pages
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Overrides = Annotated[
@@ -22,6 +23,7 @@ def run_app(app: typer.Typer) -> None:
     0 done; 1 the work failed (a loss that is not finite, memory or disk full); 2 the input is wrong; 130 and 143
     stopped by SIGINT and SIGTERM.
     """
+    use_large_pages()
     debug = "--debug" in sys.argv[1:]
     try:
         app()

@@ -3,7 +3,6 @@
 I pictures, A annotations, K classes.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.coco_json import parse_annotations
 from detkit.data.check import Faults
 from detkit.data.parse_boxes import check_boxes, read_boxes, refuse_other_formats
 from detkit.data.parse_values import Files, is_int, kind, lookup, note, repeats, whole_numbers
@@ -57,7 +57,7 @@ class Rows:
 def read_json(path: Path) -> dict[str, Any]:
     """The content of an annotation file; raises ValueError unless the three lists of a COCO file are there."""
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_annotations(path.read_bytes())
     except FileNotFoundError:
         raise ValueError(f"there is no annotation file {path}") from None
     except OSError as error:

@@ -3,14 +3,15 @@
 N: annotations or detections. Boxes are COCO's here: (x, y, width, height) in pixels of the original picture.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from detkit.coco_json import parse_annotations, parse_detections
 
 Json = dict[str, Any]
 
@@ -77,7 +78,7 @@ def read_ground_truth(source: Path | Json) -> GroundTruth:
     Raises ValueError for annotations that cannot be scored, naming the file and the annotation.
     """
     where = "ground truth" if isinstance(source, dict) else str(source)
-    content = source if isinstance(source, dict) else read_json(Path(source))
+    content = source if isinstance(source, dict) else read_json(Path(source), parse_annotations)
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in _TABLES):
         raise ValueError(f"{where}: expected COCO annotations, a JSON object with the lists {', '.join(_TABLES)}")
     try:
@@ -101,10 +102,10 @@ def refuse_unknown(ids: Sequence[int] | NDArray[np.int64], known: Iterable[int],
         raise ValueError(f"{message}: {', '.join(map(str, unknown[:5]))}{more}")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, parse: Callable[[bytes], Any]) -> Any:
     """Content of a JSON file; ValueError, naming it, when it is missing or broken."""
     try:
-        return json.loads(path.read_bytes())
+        return parse(path.read_bytes())
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
@@ -118,7 +119,7 @@ def read_detections(source: Sequence[Json] | Path, truth: GroundTruth, all_image
     ids and for boxes or scores that are no finite numbers.
     """
     where = str(source) if isinstance(source, (str, Path)) else "detections"
-    rows = read_json(Path(source)) if isinstance(source, (str, Path)) else source
+    rows = read_json(Path(source), parse_detections) if isinstance(source, (str, Path)) else source
     if isinstance(rows, dict):
         raise ValueError(f"{where}: expected COCO results, a list of rows, got a JSON object")
     image_ids, category_ids = (_ids(rows, key, where) for key in ("image_id", "category_id"))

@@ -52,6 +52,7 @@ def pool_levels(
     with torch.no_grad():
         where = _RoIGeometry(features, rois, levels, scales, output_size, aligned)
         cells, weights, sizes = where.contributions(sampling_ratio)
+        cells = _in_32_bits(cells, len(rows))
     bins = _WeightedBags.apply(rows, cells, weights.to(rows.dtype), sizes)
     return bins.view(len(rois), output_size, output_size, channels).permute(0, 3, 1, 2)
 
@@ -158,19 +159,24 @@ class _WeightedBags(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, cells: Tensor, weights: Tensor, sizes: Tensor) -> Tensor:
         ctx.save_for_backward(cells, weights, sizes)
         ctx.rows = len(rows)
-        return _sum_bags(rows, cells, weights, sizes)
+        return _sum_bags(rows.detach(), cells, weights, sizes)  # detached: no notes for a gradient
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         cells, weights, sizes = ctx.saved_tensors
-        order = torch.argsort(cells)
-        bag = torch.arange(len(sizes)).repeat_interleave(sizes)[order]
+        order = torch.argsort(cells, stable=True)  # of 32 bits and stable: by radix, several times as fast
+        bag = torch.arange(len(sizes), dtype=cells.dtype).repeat_interleave(sizes)[order]
         used = torch.bincount(cells, minlength=ctx.rows)
         return _sum_bags(gradient.contiguous(), bag, weights[order], used), None, None, None
+
+
+def _in_32_bits(cells: Tensor, rows: int) -> Tensor:
+    """Half the bytes to read and to sort, where the number of cells and of their places allows it."""
+    return cells.int() if max(rows, len(cells)) < 2**31 else cells
 
 
 def _sum_bags(rows: Tensor, index: Tensor, weights: Tensor, sizes: Tensor) -> Tensor:
     if len(index) == 0:
         return rows.new_zeros(len(sizes), rows.shape[1])
-    offsets = sizes.cumsum(0) - sizes
+    offsets = (sizes.cumsum(0) - sizes).to(index.dtype)
     return F.embedding_bag(index, rows, offsets, mode="sum", per_sample_weights=weights)
