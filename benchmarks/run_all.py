@@ -1,6 +1,6 @@
 """All rows in one sitting: runs each benchmark in a process of its own and prints the table in Markdown.
 
-About 15 minutes on 2 cores without bfloat16 instructions, where the bfloat16 rows are run once only.
+The rows of bfloat16 are run once only: where the processor has no such instructions they take long.
 """
 
 import datetime
@@ -17,7 +17,6 @@ from measure import HEADERS, Quick, Row, machine
 
 from detkit.files import write_atomically
 
-# Rows of bfloat16 are slow where the processor has to emulate it: one run, and a small picture where one is enough.
 COMMANDS = (
     "inference.py --runs 5",
     "inference.py --precision bfloat16 --runs 1",

@@ -65,5 +65,5 @@ def test_in_processes_of_their_own(name: str, load: Any, tmp_path: Path, monkeyp
 
 def test_the_list_of_all_names_each_benchmark(load: Any) -> None:
     listed = {command.split()[0] for command in load("run_all").COMMANDS}
-    helpers = {"measure.py", "twins.py", "run_all.py"}
-    assert listed == {path.name for path in FOLDER.glob("*.py")} - helpers
+    # those that give rows of the table; others, such as long proofs, may lie beside them
+    assert listed == {path.name for path in FOLDER.glob("*.py") if "import Json" in path.read_text()}
