@@ -59,13 +59,6 @@ def alternate(sides: Mapping[str, Callable[[], object]], runs: int, warmup: int 
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def matrix_peak(dtype: torch.dtype = torch.float32, side: int = 2048, runs: int = 5) -> float:
-    """GFLOP/s of the best of some square matrix products: what the machine gives at most."""
-    a, b = torch.randn(side, side).to(dtype), torch.randn(side, side).to(dtype)
-    best = min(alternate({"product": lambda: a @ b}, 1)["product"] for _ in range(runs))
-    return 2 * side**3 / best / 1e9
-
-
 def report(rows: list[Row], json_file: Path | None) -> None:
     """Print the rows, and write them for programs; exit status 1 when outputs do not agree."""
     table = Table(*HEADERS)

@@ -10,13 +10,14 @@ from unittest import mock
 
 import torch
 import typer
-from measure import Json, Quick, Row, Runs, alternate, matrix_peak, report
+from measure import Json, Quick, Row, Runs, alternate, report
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from twins import detkit_twin, pictures_and_targets, torchvision_twin
 
 from detkit.engine.schedule import build_optimizer
 from detkit.engine.step import Precision, Stepper
+from detkit.profiling import matrix_peak
 from detkit.types import Batch
 
 NAMES = {
@@ -109,7 +110,8 @@ def share_of_peak(model: nn.Module, step: Callable[[], Losses], seconds: float) 
     counter = FlopCounterMode(display=False)
     with counter:
         step()
-    rate, peak = counter.get_total_flops() / seconds / 1e9, matrix_peak()
+    rate = counter.get_total_flops() / seconds / 1e9
+    peak = matrix_peak(torch.device("cpu"), torch.float32)
     return f"{counter.get_total_flops() / 1e9:.0f} GFLOP, {rate:.0f} GFLOP/s, {100 * rate / peak:.0f} % of {peak:.0f}"
 
 

@@ -7,6 +7,7 @@ from detkit.cli.demo import demo
 from detkit.cli.errors import run_app
 from detkit.cli.evaluate import evaluate
 from detkit.cli.import_weights import import_command
+from detkit.cli.profile import profile
 from detkit.cli.train import train
 from detkit.cli.train_cls import train_cls
 
@@ -24,4 +25,5 @@ def main() -> None:
     app.command("demo")(demo)
     app.command("import-weights")(import_command)
     app.command("backbones")(backbones)
+    app.command("profile")(profile)
     run_app(app)

@@ -1,0 +1,118 @@
+"""`detkit profile`: parts by a clock that is turned by hand, multiply-adds by hand, and the command."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from detkit.cli.profile import parse_size
+from detkit.profiling import Meter, matrix_peak, profile_detector
+from tests.conftest import TINY, Outcome
+from tests.tiny_detector import tiny_detector
+
+PREDICTION = ["load", "resize", "detections: decoding, NMS", "backbone", "neck", "RPN: proposals"]
+PREDICTION += ["RPN: convolutions", "RoI pooling", "box head"]
+
+
+class Turned:
+    """A clock that goes forward when told."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Slow(nn.Module):
+    """Takes some time on a clock."""
+
+    def __init__(self, clock: Turned, seconds: float, inner: nn.Module | None = None) -> None:
+        super().__init__()
+        self.clock, self.seconds, self.inner = clock, seconds, inner
+
+    def forward(self) -> None:
+        self.clock.now += self.seconds
+        if self.inner is not None:
+            self.inner()
+
+
+def test_a_part_within_a_part_counts_once() -> None:
+    clock = Turned()
+    inner = Slow(clock, 2)
+    outer = Slow(clock, 5, inner)
+    meter = Meter(clock)
+    with meter.modules({"outer": outer, "inner": inner}), meter.part("all"):
+        clock.now += 1
+        outer()
+        inner()
+    assert meter.spent == {"all": 1, "outer": 5, "inner": 4}
+    outer()  # the hooks are gone
+    assert sum(meter.spent.values()) == 10
+
+
+def test_multiply_adds_by_hand() -> None:
+    result = profile_detector(tiny_detector(), (64, 96), runs=1)
+    parts = {part.name: part.multiply_adds for part in result.parts}
+    assert list(parts) == PREDICTION
+    cells = 16 * 24 + 8 * 12 + 4 * 6 + 2 * 3  # strides 4, 8, 16, 32; ResNet-18 has 64, 128, 256, 512 channels
+    lateral = 16 * 24 * 64 + 8 * 12 * 128 + 4 * 6 * 256 + 2 * 3 * 512
+    assert parts["neck"] == 32 * lateral + cells * 9 * 32 * 32
+    assert parts["RPN: convolutions"] == (cells + 1 * 2) * (9 * 32 * 32 + 32 * 3 * 5)  # 3 anchors, 1 + 4 values
+    assert result.multiply_adds == sum(parts.values())
+    assert result.seconds == pytest.approx(sum(part.seconds for part in result.parts))
+    assert all(part.seconds > 0 for part in result.parts)
+
+
+def test_a_training_step_computes_about_three_times_as_much() -> None:
+    size = (64, 96)
+    step = profile_detector(tiny_detector(), size, train=True, runs=1)
+    once = {part.name: part.multiply_adds for part in profile_detector(tiny_detector(), size, runs=1).parts}
+    parts = {part.name: part.multiply_adds for part in step.parts}
+    assert {name: parts[name] for name in ("backbone", "neck")} == {name: once[name] for name in ("backbone", "neck")}
+    backward = parts.pop("backward, update")
+    # twice the forward pass, but for the pictures, which need no gradient; weight gradients as products of matrices
+    # (convolution.py), where the processor has them, also multiply the padding
+    stem = 32 * 48 * 64 * 3 * 49
+    assert backward == pytest.approx(2 * sum(parts.values()) - stem, rel=0.1)
+
+
+def test_the_peak_is_no_more_than_a_machine_gives() -> None:
+    assert 0.1 < matrix_peak(torch.device("cpu"), torch.float32, side=256, runs=2) < 1e6
+
+
+def test_the_command_on_a_config(command: Callable[..., Outcome]) -> None:
+    shrink = [word for word in TINY[1:] if word.startswith("model.")]
+    outcome = command("profile", "fpn_r50", *shrink, "--size", "64x96", "--runs", "1", "--train", "--batch", "2")
+    assert outcome.status == 0, outcome.err
+    for text in ("training step of fpn_r50, 2 x 64x96", "backbone", "backward, update", "of the peak", "float32"):
+        assert text in outcome.out
+
+
+def test_json_on_a_checkpoint(command: Callable[..., Outcome], trained: Path) -> None:
+    outcome = command("profile", trained / "best.pth", "--size", "64x64", "--runs", "1", "--json")
+    assert outcome.status == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert [part["name"] for part in result["parts"]] == PREDICTION
+    assert result["peak"] > 0
+
+
+@pytest.mark.parametrize("text", ["800", "800x", "0x0", "32x32", "-40x50", "axb", "800x1088x3", "100000x100000"])
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="--size: expected HEIGHTxWIDTH"):
+        parse_size(text)
+
+
+def test_mistakes_are_one_line(command: Callable[..., Outcome], tmp_path: Path) -> None:
+    for arguments, words in (
+        (("fpn_r5",), "fpn_r50"),
+        ((tmp_path / "none.pth",), "none.pth"),
+        (("fpn_r50", "--precision", "float16"), "float16"),
+        (("fpn_r50", "--device", "cuda:9"), "cuda:9"),
+    ):
+        outcome = command("profile", *arguments)
+        assert outcome.status == 2
+        assert words in outcome.err
+        assert "Traceback" not in outcome.err
