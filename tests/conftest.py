@@ -13,7 +13,9 @@ import pytest
 from detkit.cli.demo import main as demo_main
 from detkit.cli.evaluate import main as evaluate_main
 from detkit.cli.import_weights import main as import_main
+from detkit.cli.plot import main as plot_main
 from detkit.cli.profile import main as profile_main
+from detkit.cli.reproduce import main as reproduce_main
 from detkit.cli.train import main as train_main
 from detkit.cli.train_cls import main as train_cls_main
 from detkit.data.shapes import draw_shapes
@@ -25,6 +27,8 @@ MAINS = {
     "demo": demo_main,
     "import-weights": import_main,
     "profile": profile_main,
+    "plot": plot_main,
+    "reproduce": reproduce_main,
 }
 
 # ResNet-18 on pictures of 64 px: a step takes a fraction of a second.

@@ -14,7 +14,7 @@ FLOORS = [
     {"files", "coco_json", "large_pages", "memory", "types", "boxes", "norm", "convolution"}
     | {"config", "weights", "foreign", "pretrained", "backbones"},
     {"data", "models", "evaluation", "engine", "visualize"},
-    {"build", "importing", "ready_made", "predict", "profiling", "summary", "validation"},
+    {"build", "curves", "importing", "ready_made", "predict", "profiling", "summary", "validation"},
     {"cli", "__main__"},
     {"configs"},
 ]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from detkit.build import build_val_data, build_val_loader
 from detkit.cli.errors import Debug, Overrides, run_command
-from detkit.cli.output import say
+from detkit.cli.output import refuse_existing, say
 from detkit.evaluation.coco import Backend, write_predictions
 from detkit.evaluation.table import class_table, metrics_table
 from detkit.files import write_json
@@ -36,7 +36,7 @@ def evaluate(
     """Score a checkpoint on the validation split of its data set, or of another one given by data.root=..."""
     if backend not in ("hotcoco", "pycocotools"):
         raise ValueError(f"--backend: expected hotcoco or pycocotools, got {backend!r}")
-    _refuse_existing(json_file, predictions)
+    refuse_existing(json_file, predictions)
     if json_file is not None and json_file == predictions:
         raise ValueError("--json and --predictions name the same file")
     detector = Detector.load(checkpoint, device, precision, overrides or [])
@@ -70,12 +70,6 @@ def score_checkpoint(detector: Detector, backend: Backend, batch_size: int) -> S
 def _report(scored: Scored) -> dict[str, Any]:
     classes = {name: asdict(numbers) for name, numbers in scored.evaluation.classes.items()}
     return {"metrics": scored.evaluation.metrics, "classes": classes}
-
-
-def _refuse_existing(*files: Path | None) -> None:
-    for file in files:
-        if file is not None and file.exists() and file != Path("-"):
-            raise ValueError(f"{file} exists already and is not overwritten: give another name or remove it")
 
 
 def main() -> None:

@@ -7,7 +7,9 @@ from detkit.cli.demo import demo
 from detkit.cli.errors import run_app
 from detkit.cli.evaluate import evaluate
 from detkit.cli.import_weights import import_command
+from detkit.cli.plot import plot
 from detkit.cli.profile import profile
+from detkit.cli.reproduce import reproduce
 from detkit.cli.train import train
 from detkit.cli.train_cls import train_cls
 
@@ -26,4 +28,6 @@ def main() -> None:
     app.command("import-weights")(import_command)
     app.command("backbones")(backbones)
     app.command("profile")(profile)
+    app.command("plot")(plot)
+    app.command("reproduce")(reproduce)
     run_app(app)

@@ -43,3 +43,10 @@ def print_skipped(console: Console, skipped: Mapping[str, str], world: World) ->
     names = sorted({name for part in world.gather(list(skipped)) or [] for name in part})
     if names:
         say(console, f"{len(names)} unreadable pictures were left out: {', '.join(names)}")
+
+
+def refuse_existing(*files: Path | None) -> None:
+    """Raises ValueError for a file that is there already; `-` stands for the terminal."""
+    for file in files:
+        if file is not None and file.exists() and file != Path("-"):
+            raise ValueError(f"{file} exists already and is not overwritten: give another name or remove it")
