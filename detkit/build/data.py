@@ -12,6 +12,7 @@ from detkit.data.dataset import DetectionDataset
 from detkit.data.layout import Split, find_split
 from detkit.data.loader import EpochLoader
 from detkit.data.resize import median_short_side
+from detkit.data.sampling import repeat_factors
 from detkit.data.shapes import ensure_shapes
 from detkit.data.transforms import build_transform
 from detkit.engine.distributed import ALONE, World
@@ -85,6 +86,7 @@ def build_train_loader(config: Config, data: TrainingData, device: torch.device,
         world_size=world.size,
         skip_unreadable=options.on_bad == "drop",
         worker_timeout=options.worker_timeout,
+        repeat_factors=repeat_factors(data.train, options.repeat_threshold) if options.repeat_threshold else None,
         pin_memory=device.type == "cuda",
     )
 

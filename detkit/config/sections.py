@@ -152,6 +152,8 @@ class DataConfig(Section):
     pictures of each split. `short_side`: pixels, or `auto`: the median short side of the training set, at most 800.
     `train_scales`: factors of the short side, drawn at random for each training picture. `worker_timeout`: seconds
     without a batch after which a loader worker counts as hanging, 0: never.
+    `repeat_threshold`: pictures of classes that fewer than this share of the pictures show come more often, by
+    sqrt(threshold / share) (LVIS); 0 is off; LVIS takes 0.001.
     """
 
     root: str = "shapes"
@@ -174,6 +176,7 @@ class DataConfig(Section):
     colour: Fraction = 0.0
     crop: Fraction = 0.0
     group_by_aspect: bool = True
+    repeat_threshold: Fraction = 0.0
 
     @model_validator(mode="after")
     def _unique_classes(self) -> "DataConfig":

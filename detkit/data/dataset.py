@@ -30,6 +30,8 @@ MIN_SIDE = 1.0
 class DetectionDataset(Dataset[Sample]):
     """`dataset[epoch, i, batch]` is picture i as that epoch shows it: image (3, h, w), target and origin.
 
+    From len() on, i stands for further copies of the pictures, which are augmented otherwise.
+
     `short_sides`: one is drawn for each batch of an epoch, as pictures of one size waste no padding; `long_side` caps
     the other side, all in pixels.
     """
@@ -52,6 +54,7 @@ class DetectionDataset(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         epoch, i, batch = key
         rng = np.random.default_rng((self.seed, epoch, i))
+        i %= len(self.index)
         size = int(self.index.heights[i]), int(self.index.widths[i])
         picture = read_picture(self.index.path(i), size)
         where = f"{self.index.annotations}, picture {self.index.file_name(i)}"
@@ -68,7 +71,7 @@ class DetectionDataset(Dataset[Sample]):
 
     def file_name(self, i: int) -> str:
         """The name of picture i in messages."""
-        return self.index.file_name(i)
+        return self.index.file_name(i % len(self.index))
 
     def portrait(self) -> NDArray[np.bool_]:
         """(N,) whether a picture is taller than wide."""

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from detkit.data.dataset import DetectionDataset, Key, Sample, epoch_order
 from detkit.data.packing import PackedBatch, pack, unpack
+from detkit.data.sampling import repeated_order
 from detkit.data.workers import watched
 from detkit.memory import is_out_of_memory
 from detkit.types import Batch
@@ -43,6 +44,7 @@ class EpochLoader(Generic[Pictures]):
 
     `group_by_aspect`: landscape and portrait pictures come in batches of their own, so that little is padding; what is
     left of both groups at the end comes together.
+    `repeat_factors`: (N,), how often each picture is to come on average (sampling.py); copies are augmented apart.
     `drop_last`: leave out the batch that is not full; otherwise each picture is seen exactly once an epoch.
     `rank`, `world_size`: this process takes every world_size-th batch. With `drop_last` all take the same number, so
     the last batches may be left out; otherwise some may have one more than others.
@@ -65,32 +67,38 @@ class EpochLoader(Generic[Pictures]):
         pin_memory: bool = False,
         skip_unreadable: bool = False,
         worker_timeout: float = 0.0,
+        repeat_factors: NDArray[np.float64] | None = None,
     ) -> None:
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.workers, self.pin_memory, self.drop_last = workers, pin_memory, drop_last
         self.rank, self.world_size = rank, world_size
         self.skip_unreadable, self.worker_timeout = skip_unreadable, worker_timeout
         self.skipped: dict[str, str] = {}  # file name -> what was wrong
+        self.repeat_factors = repeat_factors
         self._portrait = dataset.portrait() if group_by_aspect else np.zeros(len(dataset), bool)
         self.steps_per_epoch = len(self.batches(0))
 
     def batches(self, epoch: int) -> list[list[int]]:
         """The numbers of the pictures of each batch of this process, in order."""
-        count = len(self.dataset)
-        order = epoch_order(count, self.seed, epoch) if self.shuffle else list(range(count))
-        batches = self._grouped(order)
+        batches = self._grouped(self._order(epoch))
         if self.drop_last and len(batches) > 1 and len(batches[-1]) < self.batch_size:
             batches.pop()
         if self.drop_last:
             batches = batches[: len(batches) // self.world_size * self.world_size]
         return batches[self.rank :: self.world_size]
 
+    def _order(self, epoch: int) -> list[int]:
+        if self.repeat_factors is not None:
+            return repeated_order(self.repeat_factors, self.seed, epoch)
+        count = len(self.dataset)
+        return epoch_order(count, self.seed, epoch) if self.shuffle else list(range(count))
+
     def _grouped(self, order: Sequence[int]) -> list[list[int]]:
         """A batch is given out when it is full, so that the order stays as random as `order` is."""
         waiting: dict[bool, list[int]] = {False: [], True: []}
         batches = []
         for i in order:
-            group = waiting[bool(self._portrait[i])]
+            group = waiting[bool(self._portrait[i % len(self._portrait)])]
             group.append(i)
             if len(group) == self.batch_size:
                 batches.append(group.copy())
