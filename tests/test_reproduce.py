@@ -67,7 +67,7 @@ def test_a_tensor_or_row_that_only_one_has_differs() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(280)
 def test_two_real_runs_are_the_same_to_the_last_bit(shapes: Path, command: Command) -> None:
     arguments = (*TINY, f"data.root={shapes}", "train.ema_decay=0.9", "train.val_losses=true")
     done = command("reproduce", *arguments, "--steps", "2", "--json")
