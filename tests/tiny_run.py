@@ -106,7 +106,7 @@ def build_trainer(folder: Path, loader: Any = None, kind: str = "sgd", **setting
     optimizer = build_optimizer(model, kind, 0.05, 1e-4)  # type: ignore[arg-type]
     scheduler = build_scheduler(optimizer, "cosine", steps, warmup_steps=2)
     found = newest_checkpoint(folder)
-    extra = {"config": {"tiny": True}, "classes": ["a"], "category_ids": [1]}
+    extra = {"config": {"tiny": True}, "classes": ["a"], "category_ids": [1], **settings.pop("extra", {})}
     return Trainer(
         model, loader, optimizer, scheduler, folder, steps, extra,
         resume=found[1] if found else None, **{"evaluate": evaluate, **settings},
