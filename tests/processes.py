@@ -43,9 +43,17 @@ def started(*commands: Sequence[object], environments: Sequence[dict[str, str]])
         yield processes
     finally:
         for process in processes:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            for pid in [process.pid, *descendants(process.pid)]:  # torchrun's have groups of their own
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             process.communicate(timeout=30)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that a process started, and those that they did."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, timeout=20)
+    children = [int(line) for line in listed.stdout.split()]
+    return children + [below for child in children for below in descendants(child)]
 
 
 @contextmanager

@@ -125,7 +125,9 @@ def test_evaluation_sees_each_picture_once_and_all_get_the_numbers(results: Resu
     first, second = results["validation"]
     assert len(first["seen"]) + len(second["seen"]) == 7
     assert sorted(first["seen"] + second["seen"]) == sorted(alone["seen"])
-    assert first["metrics"] == second["metrics"] == alone["metrics"]
+    assert first["metrics"] == second["metrics"]
+    for name, value in alone["metrics"].items():  # COCO's numbers to the bit; sums of losses are added in another order
+        assert first["metrics"][name] == (pytest.approx(value, rel=1e-12) if name.startswith("val_") else value), name
     sheets = [folder / f"validation-of-{size}" / "sheet_0000001.jpg" for size in (1, 2)]
     assert sheets[0].read_bytes() == sheets[1].read_bytes()
 

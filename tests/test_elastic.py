@@ -27,7 +27,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wait_for_rows(folder: Path, rows: int, processes: list[Process]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while len(read_rows(folder / "metrics.jsonl")) < rows:
         assert time.monotonic() < deadline, "the run did not come so far"
         assert all(process.poll() is None for process in processes), processes[0].communicate()
