@@ -15,7 +15,7 @@ from tests.processes import ROOT, Process, environment, finished, ranks, started
 from tests.test_elastic import wait_for_rows
 from tests.tiny_run import assert_same_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # on a busy machine torch alone takes long to start
 
 PROGRAM = ROOT / "tests" / "ranked_run.py"
 Pair = tuple[Machine, Machine]
