@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
@@ -16,8 +15,8 @@ from detkit.config import Config
 from detkit.foreign import detectron2, mmdet, timm, torchvision
 from detkit.foreign.classes import classes_and_ids
 from detkit.foreign.names import HEAD, Library, background_last, channels_innermost, number_layers, rename, structure
-from detkit.foreign.pickles import read_pickle
-from detkit.weights import LoadReport, State, load_weights, read_plain
+from detkit.foreign.reading import kind_of, read_objects
+from detkit.weights import LoadReport, State, load_weights
 
 LIBRARIES = {
     "torchvision": torchvision.LIBRARY,
@@ -41,6 +40,7 @@ COMMON: dict[str, object] = {
     "model.pixel_mean": (123.675, 116.28, 103.53),
     "model.pixel_std": (58.395, 57.12, 57.375),
     "model.size_multiple": 32,
+    "data.root": None,  # a file of weights comes without data
     "data.short_side": 800,
     "data.long_side": 1333,
 }
@@ -87,12 +87,9 @@ def import_weights(path: Path, source: str, bn_eps: float = 1e-5, names: Sequenc
 
 def read_foreign(path: Path) -> tuple[State, object]:
     """The tensors of a file by their foreign names, and its `meta` data, if any. Raises ValueError."""
-    path = path.expanduser()
-    if not path.is_file():
-        raise ValueError(f"no weights file {path}: give the path of a .pth or .pkl file")
-    content = read_pickle(path) if path.suffix == ".pkl" and not is_zipfile(path) else read_plain(path)
+    content = read_objects(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a state dict (names and tensors), found {type(content).__name__}")
+        raise ValueError(f"{path}: expected a state dict (names and tensors), found {kind_of(content)}")
     if content.get("format") == "detkit checkpoint":
         raise ValueError(f"{path}: this is a checkpoint of detkit already")
     inner = next((content[key] for key in ("model", "state_dict") if isinstance(content.get(key), dict)), content)

@@ -29,7 +29,8 @@ class Detector:
         detector = Detector.load("runs/fpn_r50/best.pth")
         detections = detector(["a.jpg", array_rgb_uint8])
 
-    `classes`: names by label; `category_ids`: those of the data set. `config`: as it was trained.
+    `classes`: names by label; `category_ids`: those of the data set, None for an output that is no class (COCO's nets
+    of 91 outputs have ten), which is never among the detections. `config`: as it was trained.
     `model`: the FasterRCNN, in eval mode, its norm folded.
     """
 
@@ -86,7 +87,12 @@ class Detector:
 
     def predict(self, images: list[Tensor]) -> list[Detection]:
         """Detections for resized pictures (3, h, w) in their pixels, as evaluation asks for."""
-        return predictor(self.model, self.device, self.precision)(images)
+        return [self._of_classes(found) for found in predictor(self.model, self.device, self.precision)(images)]
+
+    def _of_classes(self, found: Detection) -> Detection:
+        known = torch.tensor([number is not None for number in self.category_ids], device=found["labels"].device)
+        keep = known[found["labels"]]
+        return {"boxes": found["boxes"][keep], "labels": found["labels"][keep], "scores": found["scores"][keep]}
 
     @property
     def short_side(self) -> int:

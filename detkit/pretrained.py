@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from detkit.backbones.efficientnet_lite import ROWS
-from detkit.weights import DAMAGED, State, first_line, read_state
+from detkit.weights import DAMAGED, State, first_line, read_state, why_unreadable, without_advice
 
 # detkit's names of nets that torchvision calls otherwise; the rest have the same name there.
 TORCHVISION_NAMES = {"inception_v1": "googlenet", "shufflenet_v2": "shufflenet_v2_x1_0"}
@@ -74,11 +74,12 @@ def torchvision_state(name: str) -> State:
 
     weights = get_model_weights(TORCHVISION_NAMES.get(name, name))["IMAGENET1K_V1"]
     try:
-        return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        with without_advice():
+            return weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (pickle.UnpicklingError, *DAMAGED) as error:  # urllib's errors are OSErrors
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise ValueError(
-            f"model.backbone.weights=imagenet: cannot get {weights.url} ({first_line(error)}). Put that file into "
+            f"model.backbone.weights=imagenet: cannot get {weights.url} ({why_unreadable(error)}). Put that file into "
             f"{folder}, or set model.backbone.weights to a path, or to none to start from random weights"
         ) from None
 

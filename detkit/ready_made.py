@@ -13,7 +13,7 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_V2_Weights, Fas
 
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.importing import LIBRARIES, convert
-from detkit.weights import DAMAGED, State, first_line
+from detkit.weights import DAMAGED, State, why_unreadable, without_advice
 
 PREFIX = "coco:"
 # With the eps of their backbone's batch norm: the first was trained and published with 0.
@@ -22,7 +22,7 @@ DETECTORS: dict[str, tuple[WeightsEnum, float]] = {
     "fasterrcnn_resnet50_fpn_v2": (FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1, 1e-5),
 }
 # Raised when an import would give another checkpoint than before, so that old ones in the cache are made anew.
-VERSION = 1
+VERSION = 2
 
 
 def open_checkpoint(source: str | Path) -> dict[str, Any]:
@@ -36,7 +36,8 @@ def open_checkpoint(source: str | Path) -> dict[str, Any]:
 def coco_detector(name: str) -> dict[str, Any]:
     """The checkpoint of a detector that torchvision trained on COCO, from torch's cache or by download.
 
-    The imported checkpoint is kept in the folder `detkit` of that cache. Raises ValueError for an unknown name, and
+    A file that was put into the cache by hand is taken as it is: torch compares its hash when it downloads only. The
+    imported checkpoint is kept in the folder `detkit` of that cache. Raises ValueError for an unknown name, and
     where the weights are neither there nor can be had.
     """
     if name not in DETECTORS:
@@ -52,19 +53,33 @@ def coco_detector(name: str) -> dict[str, Any]:
         except ValueError:
             pass  # damaged: made anew
     try:
-        checkpoint = convert(_fetch(name, weights, fetched), LIBRARIES["torchvision"], "torchvision", eps).content
+        checkpoint = _import(_fetch(weights, fetched), fetched, eps)
     except ValueError as error:
         raise ValueError(f"{PREFIX}{name}: {error}") from None
     _keep(imported, checkpoint)
     return checkpoint
 
 
-def _fetch(name: str, weights: WeightsEnum, file: Path) -> State:
+def _import(state: State, file: Path, eps: float) -> dict[str, Any]:
+    try:
+        imported = convert(state, LIBRARIES["torchvision"], "torchvision", eps)
+        if not imported.is_detector:
+            raise ValueError(f"it holds the backbone {imported.backbone} alone")
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is not the detector that torchvision publishes under this name ({error}): remove it, so that it "
+            "is fetched again"
+        ) from None
+    return imported.content
+
+
+def _fetch(weights: WeightsEnum, file: Path) -> State:
     there = file.is_file()
     try:
-        return dict(weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True))
+        with without_advice():
+            return dict(weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True))
     except (pickle.UnpicklingError, *DAMAGED) as error:  # urllib's errors are OSErrors
-        reason = first_line(error)
+        reason = why_unreadable(error)
     if there:
         raise ValueError(f"{file} cannot be read ({reason}): remove it, so that it is fetched again")
     raise ValueError(f"cannot get {weights.url} ({reason}): download that file and put it into {file.parent}")

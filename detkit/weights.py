@@ -1,7 +1,10 @@
 """Weights from files: reading them without executing anything, and fitting them to a module."""
 
 import pickle
-from collections.abc import Mapping, Sequence
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,16 +71,47 @@ def read_plain(path: str | Path) -> Any:
 
     Raises ValueError when there is no such file, it is damaged, or it holds objects other than plain data.
     """
+    path = whole_file(path)
+    try:
+        return load_plain(path)
+    except (pickle.UnpicklingError, *DAMAGED) as error:
+        raise ValueError(f"{path}: cannot be read as weights: {why_unreadable(error)}") from None
+
+
+def load_plain(path: Path, device: str | torch.device = "cpu") -> Any:
+    """torch.load of tensors and plain data alone; raises what torch does, without its advice to execute the rest."""
+    with without_advice():
+        return torch.load(path, map_location=device, weights_only=True)
+
+
+@contextmanager
+def without_advice() -> Iterator[None]:
+    """torch asks to report an issue about pickles of other protocols, which are none of its files."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol")
+        yield
+
+
+def whole_file(path: str | Path) -> Path:
+    """The path of a file with something in it. Raises ValueError when there is none, or it is empty."""
     path = Path(path).expanduser()
     if not path.is_file():
-        raise ValueError(f"no weights file {path}: give the path of a .pth file")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = first_line(error)
-        raise ValueError(f"{path}: not a file of plain weights, and nothing else is read: {reason}") from None
-    except DAMAGED as error:
-        raise ValueError(f"{path}: cannot be read as weights (truncated or damaged?): {first_line(error)}") from None
+        raise ValueError(f"no weights file {path}: give the path of a .pth or .pkl file")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty")
+    return path
+
+
+def why_unreadable(error: Exception) -> str:
+    """Why torch did not read a file, in our words: its own advise to let the file execute what it likes."""
+    if named := re.search(r"GLOBAL (\S+)", str(error)):
+        return (
+            f"it holds the object {named[1]}, and nothing but tensors and plain data is read; give a file of a state "
+            "dict, or turn another library's checkpoint into one with `detkit import-weights`"
+        )
+    if isinstance(error, OSError) or "hash" in str(error):
+        return first_line(error)
+    return "truncated, damaged, or no file of torch.save"
 
 
 def load_weights(module: nn.Module, source: str | Path | Mapping[str, Tensor]) -> LoadReport:

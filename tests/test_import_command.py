@@ -133,7 +133,13 @@ def test_coco_detectors_are_scored_by_name_without_outputs_that_are_no_class(
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert rows and {row["category_id"] for row in rows} == {1}
     (found,) = Detector.load(arguments[0], overrides=small)([real_data / "coco-mini/val2017/000000005001.jpg"])
-    assert set(found["labels"].tolist()) == {0, 11}
+    assert set(found["labels"].tolist()) == {0}
+    picture = real_data / "coco-mini/val2017/000000005001.jpg"
+    done = command("demo", arguments[0], picture, *small[:2], "--output", tmp_path / "out", "--score", "0.1")
+    assert done.status == 0 and "person" in done.out and "N/A" not in done.out
+    assert {row["category_id"] for row in json.loads((tmp_path / "out/predictions.json").read_text())} == {1}
+    done = command("eval", arguments[0], *small)
+    assert done.status == 2 and "give data.root=" in done.err
 
 
 def test_coco_detectors_that_cannot_be_had(tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Weights from files: what fits is loaded and reported, what does not fit is refused, and nothing executes."""
 
+import argparse
 import pickle
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torchvision
 from torch import nn
 
 from detkit.build import build_backbone
+from detkit.engine.checkpoint import load_checkpoint
 from detkit.models.roi_head import BoxHead
 from detkit.weights import LoadReport, load_backbone_weights, load_detector_weights, load_weights, read_state
 
@@ -100,12 +102,20 @@ class Trap:
 def test_nothing_in_a_file_is_executed(tmp_path: Path, plain: bool) -> None:
     trap, path = Trap(tmp_path / "executed"), tmp_path / "trap.pth"
     path.write_bytes(pickle.dumps(trap)) if plain else torch.save({"model": trap}, path)
-    with pytest.raises(ValueError, match=r"trap\.pth"):
+    with pytest.raises(ValueError, match=r"trap\.pth: cannot be read as weights: ") as refused:
         read_state(path)
+    assert "trust" not in str(refused.value) and "weights_only" not in str(refused.value)
     assert not (tmp_path / "executed").exists()
     # the trap does work where it is let in
     pickle.loads(pickle.dumps(trap))
     assert (tmp_path / "executed").exists()
+
+
+def test_the_object_that_is_refused_is_named(tmp_path: Path) -> None:
+    torch.save({"model": network().state_dict(), "args": argparse.Namespace()}, tmp_path / "w.pth")
+    for read in (read_state, load_checkpoint):
+        with pytest.raises(ValueError, match=r"w\.pth: .*the object argparse\.Namespace.*`detkit import-weights`"):
+            read(tmp_path / "w.pth")
 
 
 def test_backbones_come_bare_in_a_classifier_or_in_a_detector(tmp_path: Path) -> None:

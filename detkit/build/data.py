@@ -61,7 +61,11 @@ def build_val_data(config: DataConfig, classes: Sequence[str]) -> CocoIndex:
 def _root(config: DataConfig, progress: Callable[[int, int], None] | None = None) -> Path:
     if config.root == "shapes":
         return ensure_shapes(Path("data/shapes"), progress)
-    return Path(config.root).expanduser()
+    if config.root is not None:
+        return Path(config.root).expanduser()
+    if config.val_annotations is None or config.val_images is None:
+        raise ValueError("no data set is named, and imported checkpoints bring none: give data.root=PATH/TO/COCO")
+    return Path()
 
 
 def _load_val(config: DataConfig, split: Split, classes: Sequence[str]) -> CocoIndex:

@@ -41,7 +41,7 @@ def import_command(
     console.print(_table(imported, file))
     if imported.is_detector:
         save_checkpoint(output, imported.content)
-        say(console, _classes_line(imported.content["classes"]))
+        say(console, _classes_line(imported.content["classes"], imported.content["category_ids"]))
         say(console, f"a detector, with the config that gives the same detections: {output}")
     else:
         write_atomically(output, partial(torch.save, imported.content))
@@ -74,8 +74,8 @@ def _table(imported: Imported, file: Path) -> Table:
     return table
 
 
-def _classes_line(classes: Sequence[str]) -> str:
-    named = [name for name in classes if not name.startswith("N/A ")]
+def _classes_line(classes: Sequence[str], ids: Sequence[int | None]) -> str:
+    named = [name for name, number in zip(classes, ids, strict=True) if number is not None]
     unused = f", and {len(classes) - len(named)} outputs without a class" if len(named) < len(classes) else ""
     shown = ", ".join(named[:10]) + (f" and {len(named) - 10} more" if len(named) > 10 else "")
     return f"{len(named)} classes: {shown}{unused}"

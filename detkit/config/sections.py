@@ -148,15 +148,15 @@ class DataConfig(Section):
     """Pictures and annotations in COCO format.
 
     `root`: a folder whose layout is recognised by looking, or the word `shapes`: a set that detkit draws into
-    data/shapes. The four explicit paths win over what is found (relative ones start at root). `limit`: the first n
-    pictures of each split. `short_side`: pixels, or `auto`: the median short side of the training set, at most 800.
-    `train_scales`: factors of the short side, drawn at random for each training picture. `worker_timeout`: seconds
-    without a batch after which a loader worker counts as hanging, 0: never.
+    data/shapes, or none, as in imported checkpoints. The four explicit paths win over what is found (relative ones
+    start at root). `limit`: the first n pictures of each split. `short_side`: pixels, or `auto`: the median short side
+    of the training set, at most 800. `train_scales`: factors of the short side, drawn at random for each training
+    picture. `worker_timeout`: seconds without a batch after which a loader worker counts as hanging, 0: never.
     `repeat_threshold`: pictures of classes that fewer than this share of the pictures show come more often, by
     sqrt(threshold / share) (LVIS); 0 is off; LVIS takes 0.001.
     """
 
-    root: str = "shapes"
+    root: Name = "shapes"
     train_annotations: Name = None
     train_images: Name = None
     val_annotations: Name = None

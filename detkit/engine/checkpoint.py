@@ -1,7 +1,8 @@
 """Checkpoints: one file that carries weights, config, classes and training state, and is never half-written.
 
-Keys: format, version, model (state dict), config (plain dict), classes (names), category_ids; optional: ema
-(state dict with the model's names), training (what resuming needs), evaluation (metrics of these weights).
+Keys: format, version, model (state dict), config (plain dict), classes (names), category_ids (None: an output that is
+no class); optional: ema (state dict with the model's names), training (what resuming needs), evaluation (metrics of
+these weights).
 """
 
 import pickle
@@ -14,6 +15,7 @@ from typing import Any, BinaryIO
 import torch
 
 from detkit.files import write_atomically
+from detkit.weights import load_plain, why_unreadable
 
 FORMAT = "detkit checkpoint"
 VERSION = 1
@@ -86,15 +88,13 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
             damaged = archive.testzip()
         if damaged is not None:
             raise ValueError(f"{path}: damaged (the checksum of {damaged} is wrong); use another checkpoint")
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state: dict[str, Any] = load_plain(path, device)
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path}: holds objects other than weights and plain data, which detkit refuses to execute; "
-            "use a checkpoint that detkit has written"
-        ) from error
+        raise ValueError(f"{path}: no checkpoint that detkit has written: {why_unreadable(error)}") from error
     except (zipfile.BadZipFile, RuntimeError, EOFError, OSError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: cannot be read as a checkpoint ({reason}); use another one") from error
+        raise ValueError(
+            f"{path}: cannot be read as a checkpoint ({why_unreadable(error)}); use another one"
+        ) from error
     _check_keys(path, state)
     return state
 
