@@ -1,7 +1,7 @@
 """Checkpoints of other libraries to detkit's, with the config that gives the same detections."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from detkit.backbones import BACKBONES
 from detkit.build import build_detector
-from detkit.config import Config
+from detkit.config import Config, ModelConfig, detector_config_name, load_config
 from detkit.foreign import detectron2, mmdet, timm, torchvision
 from detkit.foreign.classes import classes_and_ids
 from detkit.foreign.names import HEAD, Library, background_last, channels_innermost, number_layers, rename, structure
@@ -63,12 +63,15 @@ class Imported:
     keys: dict[str, object] = dataclasses.field(default_factory=dict)
 
 
-def import_weights(path: Path, source: str, bn_eps: float = 1e-5, names: Sequence[str] | None = None) -> Imported:
+def import_weights(
+    path: Path, source: str, bn_eps: float | None = None, names: Sequence[str] | None = None
+) -> Imported:
     """Read a checkpoint of the library `source`: a Faster R-CNN with FPN, or a backbone alone.
 
-    `bn_eps`: of the backbone's batch norm, which a state dict does not tell. `names`: of the classes, without
-    background. Raises ValueError for an unknown source, a file that cannot be read without executing it, or one of
-    another architecture.
+    `bn_eps`: of the backbone's batch norm, which a state dict does not tell; None: 1e-5 in a detector, what the net's
+    paper has in a backbone. `names`: of the classes, without background; a backbone has none. Raises ValueError for an
+    unknown source, a file that cannot be read without executing it, one of another architecture, or with numbers that
+    are not finite.
     """
     if source not in LIBRARIES:
         raise ValueError(f"--from: expected {', '.join(LIBRARIES)}, got {source!r}")
@@ -100,14 +103,16 @@ def read_foreign(path: Path) -> tuple[State, object]:
 
 
 def convert(
-    state: State, library: Library, source: str, bn_eps: float = 1e-5, names: Sequence[str] | None = None
+    state: State, library: Library, source: str, bn_eps: float | None = None, names: Sequence[str] | None = None
 ) -> Imported:
     """A state dict under a library's names to detkit's, as `import_weights` does. Raises ValueError."""
     mapped, _ = rename(state, library.detector)
     if not any(name.startswith(("rpn.", "roi_head.")) for name in mapped.values()):
         if _hint(state, source):
             raise ValueError(f"no detector and no backbone under {source}'s names")
-        return _convert_backbone(state, library)
+        if names is not None:
+            raise ValueError("it holds a backbone alone, which has no classes: leave out --classes")
+        return _convert_backbone(state, library, bn_eps)
     mapped = number_layers(mapped)
     try:
         ours = _in_our_layout({mapped[name]: state[name] for name in mapped}, library)
@@ -125,12 +130,13 @@ def convert(
             "name": f"{source}_{found}",
             "model.backbone.name": found,
             "model.backbone.norm": _norm(backbone, source),
-            "model.backbone.norm_eps": bn_eps,
+            "model.backbone.norm_eps": 1e-5 if bn_eps is None else bn_eps,
         }
     )
     weights = _checked(config, len(classes), ours)
     content = {"model": weights, "config": config.model_dump(mode="json"), "classes": classes, "category_ids": ids}
     used = {theirs: name for theirs, name in mapped.items() if name in weights}
+    _check_finite(state, used)
     return Imported(content, True, found, used, [name for name in state if name not in used], [])
 
 
@@ -172,17 +178,34 @@ def _checked(config: Config, num_classes: int, ours: State) -> State:
     return {name: ours[name].float() if ours[name].is_floating_point() else ours[name] for name in own}
 
 
-def _convert_backbone(state: State, library: Library) -> Imported:
+def _check_finite(state: State, names: Iterable[str]) -> None:
+    """Raises ValueError that names a tensor with NaN or infinite numbers."""
+    for name in names:
+        if not torch.isfinite(state[name]).all():
+            raise ValueError(f"{name} holds numbers that are NaN or infinite: its training failed")
+
+
+def _convert_backbone(state: State, library: Library, bn_eps: float | None) -> Imported:
     mapped, _ = rename(state, library.backbone)
     ours = {mapped[name]: state[name] for name in mapped}
     found, report = _fitting_backbone(ours)
     if library.bgr:
         ours["conv1.weight"] = ours["conv1.weight"].flip(1).contiguous()
     used = {theirs: name for theirs, name in mapped.items() if name in report.loaded}
-    keys = {f"model.{key}": value for key, value in library.model.items() if key.startswith(("backbone.", "pixel_"))}
+    _check_finite(state, used)
+    special = _pixels(found) | library.model | ({} if bn_eps is None else {"backbone.norm_eps": bn_eps})
+    keys = {f"model.{key}": value for key, value in special.items() if key.startswith(("backbone.", "pixel_"))}
     content = {"state_dict": {name: ours[name] for name in used.values()}, "backbone": found}
     unused = [name for name in state if name not in used]
     return Imported(content, False, found, used, unused, report.missing, {"model.backbone.name": found, **keys})
+
+
+def _pixels(backbone: str) -> dict[str, object]:
+    """Mean and deviation of the pixels that published weights of a backbone expect, where they are not the default."""
+    model, default = load_config(detector_config_name(backbone)).model, ModelConfig()
+    if (model.pixel_mean, model.pixel_std) == (default.pixel_mean, default.pixel_std):
+        return {}
+    return {"pixel_mean": model.pixel_mean, "pixel_std": model.pixel_std}
 
 
 def _fitting_backbone(state: State) -> tuple[str, LoadReport]:
@@ -194,6 +217,8 @@ def _fitting_backbone(state: State) -> tuple[str, LoadReport]:
         if _is_whole(report):
             break
     best = max(reports, key=lambda name: _fit(reports[name]))
+    if not any(report.loaded for report in reports.values()):
+        raise ValueError(f"no tensor fits any backbone of detkit; the file has e.g. {', '.join(list(state)[:3])}")
     return best, reports[best].require(f"the nearest backbone is {best}")
 
 
@@ -213,5 +238,10 @@ def _hint(state: State, source: str) -> str:
     for other, library in LIBRARIES.items():
         mapped, unused = rename(state, library.detector)
         if other != source and any(name.startswith("rpn.") for name in mapped.values()) and len(mapped) > len(unused):
+            return f"; the names are {other}'s: use --from {other}"
+    for other in ("detectron2", "mmdet"):  # those whose names of backbones are their own
+        mapped, unused = rename(state, LIBRARIES[other].backbone)
+        prefixed = any(name.startswith(("backbone.", "stem.")) for name in state)
+        if other != source and prefixed and len(mapped) > len(unused):
             return f"; the names are {other}'s: use --from {other}"
     return ""

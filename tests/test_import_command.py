@@ -49,6 +49,35 @@ def test_a_backbone_becomes_weights_for_a_backbone(tmp_path: Path, command: Comm
     assert done.status == 0 and "model.backbone.name=resnet18" in done.out and "fc.weight" in done.out
     backbone = build_backbone("resnet18", weights=str(tmp_path / "x.pth"))
     assert torch.equal(backbone.state_dict()["layer4.1.conv2.weight"], net.layer4[1].conv2.weight)
+    assert "norm_eps" not in done.out and "pixel_mean" not in done.out
+    arguments = (tmp_path / "r18.pth", "--from", "timm", "--output", tmp_path / "y.pth")
+    assert "model.backbone.norm_eps=0.01" in command("import-weights", *arguments, "--bn-eps", "0.01").out
+    (tmp_path / "names.txt").write_text("cat")
+    done = command("import-weights", *arguments[:-1], tmp_path / "z.pth", "--classes", tmp_path / "names.txt")
+    assert done.status == 2 and "leave out --classes" in done.err
+    done = command("import-weights", *arguments[:-1], tmp_path / "z.pth", "--classes", tmp_path / "none.txt")
+    assert done.status == 2 and "--classes: cannot read" in done.err and "Errno" not in done.err
+
+
+def test_a_backbone_whose_pixels_are_others_says_so(tmp_path: Path, command: Command) -> None:
+    state = build_backbone("mobilenet_v1").state_dict()
+    torch.save(state, tmp_path / "m.pth")
+    done = command("import-weights", tmp_path / "m.pth", "--from", "timm", "--output", tmp_path / "x.pth")
+    assert done.status == 0 and "model.pixel_mean=(127.5,127.5,127.5)" in done.out
+    name = next(name for name in state if state[name].is_floating_point())
+    torch.save(state | {name: state[name].clone().fill_(float("nan"))}, tmp_path / "nan.pth")
+    done = command("import-weights", tmp_path / "nan.pth", "--from", "timm", "--output", tmp_path / "y.pth")
+    assert done.status == 2 and f"{name} holds numbers that are NaN" in done.err
+
+
+def test_the_library_of_a_backbone_is_named(tmp_path: Path) -> None:
+    state = resnet18(weights=None).state_dict()
+    torch.save({"state_dict": {f"backbone.{name}": value for name, value in state.items()}}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match="use --from mmdet"):
+        import_weights(tmp_path / "x.pth", "torchvision")
+    torch.save({"stem.conv1.weight": torch.ones(1), "res2.0.conv1.weight": torch.ones(1)}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match="use --from detectron2"):
+        import_weights(tmp_path / "x.pth", "timm")
 
 
 def test_the_wrong_library_is_named(theirs: Path, tmp_path: Path, command: Command) -> None:
@@ -66,7 +95,7 @@ def test_other_architectures_and_damaged_files_are_refused(theirs: Path, tmp_pat
     with pytest.raises(ValueError, match=r"lacking\.pth: .*rpn\.head\.deltas\.weight"):
         import_weights(tmp_path / "lacking.pth", "torchvision")
     torch.save({"some.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(ValueError, match="only 0 of"):
+    with pytest.raises(ValueError, match=r"no tensor fits any backbone of detkit.*some"):
         import_weights(tmp_path / "other.pth", "torchvision")
     (tmp_path / "cut.pth").write_bytes(theirs.read_bytes()[:5000])
     with pytest.raises(ValueError, match=r"cut\.pth: "):

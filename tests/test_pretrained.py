@@ -52,6 +52,14 @@ def test_nobody_publishes_these(name: str) -> None:
         build_backbone(name, weights="imagenet")
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("imagnet", "imagenet"), ("pip:efficientnet_lite0", "pip:efficientnet-lite0")]
+)
+def test_a_misspelt_source_is_guessed(typed: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=meant):
+        backbone_state("resnet18", typed)
+
+
 def test_a_missing_timm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ValueError, match=r"pip install 'detkit\[timm\]'"):
@@ -61,14 +69,16 @@ def test_a_missing_timm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_backbones_and_options_name_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown backbone 'resnet5': did you mean resnet50\?.*detnet59.*timm/NAME"):
         build_backbone("resnet5")
-    with pytest.raises(ValueError, match=r"the backbone resnet50 has no option 'groups'.*stride_in_1x1"):
+    with pytest.raises(ValueError, match=r"the backbone resnet50 has no option 'groups'.*it has: none"):
         build_backbone("resnet50", groups=2)
     with pytest.raises(ValueError, match="inception_v1 has no option 'aux'"):
         build_backbone("inception_v1", aux=False)
     assert build_classifier("inception_v1", aux=False).aux1 is None
     with pytest.raises(ValueError, match="unknown backbone 'x'"):
         build_classifier("x")
-    with pytest.raises(ValueError, match="expected padding centred or reference, got 'valid'"):
+    with pytest.raises(
+        ValueError, match="the option padding of the backbone resnet18.*'centred' or 'reference', got 'valid'"
+    ):
         build_backbone("resnet18", padding="valid")
 
 

@@ -133,7 +133,9 @@ def test_backbones_come_bare_in_a_classifier_or_in_a_detector(tmp_path: Path) ->
 
 def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
     torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=r"model\.backbone\.weights=.*w\.pth for resnet34: only \d+ of \d+"):
+    with pytest.raises(
+        ValueError, match=r"model\.backbone\.weights=.*w\.pth for resnet34: only \d+ of \d+.*`detkit import-weights`"
+    ):
         build_backbone("resnet34", weights=str(tmp_path / "w.pth"))
 
 

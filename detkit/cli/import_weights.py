@@ -24,8 +24,13 @@ def import_command(
     source: Annotated[str, typer.Option("--from", help="torchvision, detectron2, mmdet, timm.")],
     output: Annotated[Path, typer.Option(help="The file to write; an existing one is not overwritten.")],
     bn_eps: Annotated[
-        float, typer.Option(min=0, help="What the backbone's batch norm adds to the variance: no file tells.")
-    ] = 1e-5,
+        float | None,
+        typer.Option(
+            min=0,
+            help="What the backbone's batch norm adds to the variance: no file tells. 1e-5 in a detector.",
+            show_default=False,
+        ),
+    ] = None,
     classes: Annotated[
         Path | None, typer.Option(help="Class names without background: a JSON list, or one a line.")
     ] = None,
@@ -53,6 +58,8 @@ def read_names(path: Path) -> list[str]:
     """Class names from a JSON list, or one a line; empty lines do not count. Raises ValueError for anything else."""
     try:
         text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"--classes: cannot read {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise ValueError(f"{path}: expected class names in UTF-8, a JSON list or one a line") from None
     if not text.lstrip().startswith(("[", "{")):
