@@ -197,7 +197,21 @@ def _convert_backbone(state: State, library: Library, bn_eps: float | None) -> I
     keys = {f"model.{key}": value for key, value in special.items() if key.startswith(("backbone.", "pixel_"))}
     content = {"state_dict": {name: ours[name] for name in used.values()}, "backbone": found}
     unused = [name for name in state if name not in used]
-    return Imported(content, False, found, used, unused, report.missing, {"model.backbone.name": found, **keys})
+    keys = {"model.backbone.name": found, **keys}
+    content["config"] = {"model": _nested(keys)["model"]}  # a run with other keys is warned
+    return Imported(content, False, found, used, unused, report.missing, keys)
+
+
+def _nested(keys: Mapping[str, object]) -> dict[str, Any]:
+    """Dotted keys as sections."""
+    sections: dict[str, Any] = {}
+    for key, value in keys.items():
+        *parents, last = key.split(".")
+        section = sections
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[last] = list(value) if isinstance(value, tuple) else value
+    return sections
 
 
 def _pixels(backbone: str) -> dict[str, object]:

@@ -34,6 +34,12 @@ def set_norm_eps(model: nn.Module, eps: float) -> None:
             module.eps = eps
 
 
+def norm_eps(model: nn.Module) -> float | None:
+    """What the first batch norm of a model adds to the variance; None without any."""
+    kinds = (*BatchNorms, nn.SyncBatchNorm)
+    return next((module.eps for module in model.modules() if isinstance(module, kinds)), None)
+
+
 def _groups(channels: int) -> int:
     """32 groups (Group Normalization, section 4), or the largest smaller power of two that divides the channels."""
     groups = 32

@@ -24,13 +24,17 @@ CLASS_LAYERS = ("roi_head.box_head.scores.", "roi_head.box_head.deltas.")
 
 @dataclass
 class LoadReport:
-    """Names of tensors: loaded, missing in the file, unexpected by the module, of another shape, started anew."""
+    """Names of tensors: loaded, missing in the file, unexpected by the module, of another shape, started anew.
+
+    `warnings`: what the file says of how its weights are to be used, where the run does otherwise.
+    """
 
     loaded: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
     renewed: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def require(self, source: str, share: float = NEEDED_SHARE, advice: str = SAME_NET) -> "LoadReport":
         """Raises ValueError, with `advice` at its end, unless at least `share` of the module's tensors were loaded."""

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from detkit.build import build_backbone
+from detkit.build import build_backbone, build_detector
 from detkit.cli.import_weights import read_names
+from detkit.config import Config
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.importing import import_weights
 from detkit.predict import Detector
 from detkit.ready_made import DETECTORS
+from detkit.weights import LoadReport
 from tests.conftest import Outcome
 from tests.foreign_files import small_detector
 
@@ -64,6 +66,12 @@ def test_a_backbone_whose_pixels_are_others_says_so(tmp_path: Path, command: Com
     torch.save(state, tmp_path / "m.pth")
     done = command("import-weights", tmp_path / "m.pth", "--from", "timm", "--output", tmp_path / "x.pth")
     assert done.status == 0 and "model.pixel_mean=(127.5,127.5,127.5)" in done.out
+    reports: list[LoadReport] = []
+    forgetful = Config().replace(
+        {"model.backbone.name": "mobilenet_v1", "model.backbone.weights": str(tmp_path / "x.pth")}
+    )
+    build_detector(forgetful.model, 2, on_loaded=reports.append)
+    assert [line.split("=")[0].rpartition(".")[2] for line in reports[0].warnings] == ["pixel_mean", "pixel_std"]
     name = next(name for name in state if state[name].is_floating_point())
     torch.save(state | {name: state[name].clone().fill_(float("nan"))}, tmp_path / "nan.pth")
     done = command("import-weights", tmp_path / "nan.pth", "--from", "timm", "--output", tmp_path / "y.pth")

@@ -77,7 +77,7 @@ def test_unknown_backbones_and_options_name_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown backbone 'x'"):
         build_classifier("x")
     with pytest.raises(
-        ValueError, match="the option padding of the backbone resnet18.*'centred' or 'reference', got 'valid'"
+        ValueError, match=r"the option padding of the backbone resnet18.*'centred' or 'reference', got 'valid'"
     ):
         build_backbone("resnet18", padding="valid")
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from detkit.backbones import BACKBONES, CLASSIFIERS
 from detkit.backbones.timm import build_timm
+from detkit.build.conventions import convention_warnings
 from detkit.config import BackboneConfig, ModelConfig, RoIHeadConfig, RPNConfig
 from detkit.convolution import lacks_fast_kernel, speed_up_gradients
 from detkit.models.anchors import AnchorGenerator
@@ -136,7 +137,14 @@ def build_detector(
     `pretrained=False` leaves out the backbone's weights: a checkpoint that is loaded next brings its own. `on_loaded`
     is told what became of their tensors.
     """
-    backbone = _backbone(config.backbone, pretrained, on_loaded)
+    reports: list[LoadReport] = []
+    backbone = _backbone(config.backbone, pretrained, reports.append)
+    for report in reports:
+        report.warnings = convention_warnings(config, backbone)
+        if on_loaded is not None:
+            on_loaded(report)
+    if config.backbone.norm_eps is not None:
+        set_norm_eps(backbone, config.backbone.norm_eps)
     channels: tuple[int, ...] = backbone.channels  # type: ignore[assignment]
     strides: tuple[int, ...] = backbone.strides  # type: ignore[assignment]
     neck = FPN(channels, strides, config.neck.out_channels, config.neck.norm, config.neck.extra_level)
@@ -167,8 +175,8 @@ def backbone_options(config: BackboneConfig) -> dict[str, Any]:
     return {**config.options, **chosen}
 
 
-def _backbone(config: BackboneConfig, pretrained: bool, on_loaded: Callable[[LoadReport], None] | None) -> nn.Module:
-    backbone = build_backbone(
+def _backbone(config: BackboneConfig, pretrained: bool, on_loaded: Callable[[LoadReport], None]) -> nn.Module:
+    return build_backbone(
         config.name,
         norm=config.norm,
         frozen_stages=config.frozen_stages,
@@ -178,9 +186,6 @@ def _backbone(config: BackboneConfig, pretrained: bool, on_loaded: Callable[[Loa
         on_loaded=on_loaded,
         **backbone_options(config),
     )
-    if config.norm_eps is not None:
-        set_norm_eps(backbone, config.norm_eps)
-    return backbone
 
 
 def _rpn(config: RPNConfig, neck: FPN) -> RPN:

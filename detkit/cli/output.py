@@ -24,6 +24,8 @@ def print_report(console: Console, report: LoadReport, title: str) -> None:
     for kind, number, names in report.rows():
         table.add_row(kind, str(number), names)
     console.print(table)
+    for warning in report.warnings:
+        say(console, f"warning: {warning}")
 
 
 def print_plan(console: Console, options: TrainConfig, steps: int, folder: Path, world: World) -> None:
