@@ -40,7 +40,7 @@ class BackboneConfig(Section):
     `norm_eps`: what batch norm adds to the variance; none: what the net's paper adds.
     `norm` default: the net's own. `padding` centred puts cells where strides say, reference is the published layout.
     `checkpointing`: keep only the inputs of stages for the backward pass and compute the rest again there: a smaller
-    memory for about a third more time; with DenseNet also options.memory_efficient, which repeats less.
+    memory for a second forward pass; with DenseNet also options.memory_efficient, which repeats less.
     `stride_in_1x1`, of ResNets and DetNet: whether blocks stride in their first 1x1 or in the 3x3; none: the net's own.
     `options`: what else the net's constructor takes, e.g. {"groups": 8}, on the command line also
     model.backbone.options.groups=8.
