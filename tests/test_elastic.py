@@ -12,6 +12,8 @@ from detkit.engine.log import read_rows
 from tests.processes import ROOT, Process, environment, finished, ranks, started
 from tests.tiny_run import assert_same_run
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
 PROGRAM = ROOT / "tests" / "ranked_run.py"
 
 
