@@ -38,13 +38,8 @@ class RPNHead(nn.Module):
         self.convs = nn.ModuleList(hidden)
         self.objectness = nn.Conv2d(channels, anchors_per_cell, 1)
         self.deltas = nn.Conv2d(channels, 4 * anchors_per_cell, 1)
-        # Published RPNs start all layers at a deviation of 0.01. On features of deviation 1, which a norm in the neck
-        # gives, the hidden layer then puts out next to nothing, and the RPN learns nothing for a hundred steps.
-        for conv in hidden:
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        for conv in (self.objectness, self.deltas):
-            nn.init.normal_(conv.weight, std=0.01)
         for conv in (*hidden, self.objectness, self.deltas):
+            nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)
 
     def forward(self, features: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
