@@ -34,11 +34,10 @@ class RPNHead(nn.Module):
 
     def __init__(self, channels: int, anchors_per_cell: int, convs: int = 1) -> None:
         super().__init__()
-        hidden = [nn.Conv2d(channels, channels, 3, padding=1) for _ in range(convs)]
-        self.convs = nn.ModuleList(hidden)
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(convs))
         self.objectness = nn.Conv2d(channels, anchors_per_cell, 1)
         self.deltas = nn.Conv2d(channels, 4 * anchors_per_cell, 1)
-        for conv in (*hidden, self.objectness, self.deltas):
+        for conv in (*self.convs, self.objectness, self.deltas):
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)
 
