@@ -266,3 +266,6 @@ def main(folder: Path, *names: str) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), *sys.argv[2:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # a dozen wrapped models are left, whose threads now and then abort Python's way out
