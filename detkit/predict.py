@@ -63,12 +63,7 @@ class Detector:
             raise ValueError("data.short_side=auto is for training; give a number of pixels")
         if precision == "float16":
             raise ValueError("--precision: expected auto, float32 or bfloat16, got float16")
-        model = build_detector(config.model, len(state["classes"]), pretrained=False)
-        try:
-            model.load_state_dict(best_weights(state))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(f"{path}: the weights do not fit the checkpoint's config: {reason}") from None
+        model = trained_detector(path, state, config)
         chosen = choose_device(device)
         return cls(
             model, config, state["classes"], state["category_ids"], chosen, choose_precision(precision, chosen)[0]
@@ -106,6 +101,20 @@ class Detector:
         for detection, image, array in zip(self.predict(images), images, arrays, strict=True):
             meta: Any = {"height": array.shape[0], "width": array.shape[1]}
             yield to_original(detection, (image.shape[-2], image.shape[-1]), meta)
+
+
+def trained_detector(path: str | Path, state: dict[str, Any], config: Config) -> FasterRCNN:
+    """The model of a config with the weights of the checkpoint `state`, which was read from `path`.
+
+    Raises ValueError when they do not fit.
+    """
+    model = build_detector(config.model, len(state["classes"]), pretrained=False)
+    try:
+        model.load_state_dict(best_weights(state))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: the weights do not fit the checkpoint's config: {reason}") from None
+    return model
 
 
 def _as_array(picture: str | Path | Picture) -> Picture:

@@ -16,8 +16,8 @@ from detkit.backbones.base import MIN_SIDE
 from detkit.build import build_detector, choose_device, choose_precision
 from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.config import config_from_dict, load_config, parse_overrides
-from detkit.engine.checkpoint import best_weights
 from detkit.models.faster_rcnn import FasterRCNN
+from detkit.predict import trained_detector
 from detkit.profiling import Profile, profile_detector
 from detkit.ready_made import PREFIX, open_checkpoint
 
@@ -103,13 +103,7 @@ def _open(source: str, overrides: list[str]) -> FasterRCNN:
         return build_detector(load_config(source, overrides).model, CLASSES, pretrained=False)
     state = open_checkpoint(source)
     config = config_from_dict(state["config"]).replace(parse_overrides(overrides))
-    model = build_detector(config.model, len(state["classes"]), pretrained=False)
-    try:
-        model.load_state_dict(best_weights(state))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"{source}: the weights do not fit the checkpoint's config: {reason}") from None
-    return model
+    return trained_detector(source, state, config)
 
 
 def _bar() -> Progress:
