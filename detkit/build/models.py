@@ -237,4 +237,5 @@ def _box_head(config: RoIHeadConfig, channels: int, num_classes: int) -> BoxHead
         width=config.width,
         norm=config.norm,
         class_agnostic=config.class_agnostic,
+        init=config.init,
     )

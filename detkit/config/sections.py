@@ -102,6 +102,8 @@ class RPNConfig(Section):
 class RoIHeadConfig(Section):
     """RoI pooling and box head: `convs` 3x3 convolutions, `linears` hidden layers, then class scores and deltas.
 
+    `init` of the hidden linear layers: `kaiming`, or `small` (a sixth of the variance) for levels that come large and
+    without norm from a pretrained backbone.
     `min_size`: detections with a shorter side, in pixels of the resized picture, are dropped.
     """
 
@@ -117,6 +119,7 @@ class RoIHeadConfig(Section):
     linears: Count = 2
     width: PositiveInt = 1024
     norm: Norm = "none"
+    init: Literal["kaiming", "small"] = "kaiming"
     class_agnostic: bool = False
     box_weights: tuple[Positive, Positive, Positive, Positive] = (10.0, 10.0, 5.0, 5.0)
     min_size: Annotated[float, Field(ge=0)] = 0.0
