@@ -12,12 +12,11 @@ import torch
 import typer
 from measure import Json, Quick, Row, Runs, alternate, report
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from twins import detkit_twin, pictures_and_targets, torchvision_twin
 
 from detkit.engine.schedule import build_optimizer
 from detkit.engine.step import Precision, Stepper
-from detkit.profiling import matrix_peak
+from detkit.profiling import flop_counter, matrix_peak
 from detkit.types import Batch
 
 NAMES = {
@@ -107,8 +106,7 @@ def largest_difference(ours: Losses, theirs: Losses) -> float:
 
 def share_of_peak(model: nn.Module, step: Callable[[], Losses], seconds: float) -> str:
     """The rate of convolutions and matrix products of a step, and what it is of that of a plain matrix product."""
-    counter = FlopCounterMode(display=False)
-    with counter:
+    with flop_counter() as counter:
         step()
     rate = counter.get_total_flops() / seconds / 1e9
     peak = matrix_peak(torch.device("cpu"), torch.float32)

@@ -8,9 +8,10 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,7 @@ def profile_detector(
     for _ in range(runs + 1):
         timed.append(run(clock))
         progress()
-    counter = FlopCounterMode(display=False)
-    with counter:
+    with flop_counter() as counter:
         flops = run(counter.get_total_flops)
     progress()
     names = list(flops)
@@ -96,6 +96,19 @@ def profile_detector(
         parts, sum(seconds.values()), sum(part.multiply_adds for part in parts), matrix_peak(device, dtype), size,
         batch, train, str(device), precision, torch.get_num_threads(), runs,
     )  # fmt: skip
+
+
+def flop_counter() -> FlopCounterMode:
+    """torch's counter of the operations of convolutions and products, also where convolutions have groups."""
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _backward_flops})
+
+
+def _backward_flops(
+    gradient: Sequence[int], maps: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[Any], **__: Any
+) -> int:
+    """Each gradient of a convolution takes as many as itself; torch forgets the groups of the weights' gradient."""
+    count = prod(gradient) * prod(weight[1:])
+    return 2 * count * sum(shape is not None for shape in out_shape[:2])
 
 
 def matrix_peak(device: torch.device, dtype: torch.dtype, side: int = 2048, runs: int = 5) -> float:

@@ -9,12 +9,21 @@ import torch
 from torch import nn
 
 from detkit.cli.profile import parse_size
-from detkit.profiling import Meter, matrix_peak, profile_detector
+from detkit.profiling import Meter, flop_counter, matrix_peak, profile_detector
 from tests.conftest import TINY, Outcome
 from tests.tiny_detector import tiny_detector
 
 PREDICTION = ["load", "resize", "detections: decoding, NMS", "backbone", "neck", "RPN: proposals"]
 PREDICTION += ["RPN: convolutions", "RoI pooling", "box head"]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 8])
+def test_both_gradients_of_a_convolution_count_as_much_as_it(groups: int) -> None:
+    conv = nn.Conv2d(8, 8, 3, padding=1, groups=groups)
+    with flop_counter() as counter:
+        conv(torch.randn(2, 8, 5, 6, requires_grad=True)).sum().backward()
+    multiply_adds = 2 * 8 * 5 * 6 * 9 * (8 // groups)  # pictures, channels, rows, columns, taps, inputs of a channel
+    assert counter.get_total_flops() == 3 * 2 * multiply_adds
 
 
 class Turned:

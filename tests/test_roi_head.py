@@ -1,6 +1,7 @@
 """Box head and RoI head: shapes, sampling, losses by hand, detections."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -53,6 +54,14 @@ def test_box_head_reads_bins_row_by_row_with_channels_innermost() -> None:
     pooled = torch.zeros(1, 2, 2, 2)
     pooled[0, 1, 1, 0] = 1  # row 1, cell 0, channel 1: (1 * 2 + 0) * 2 + 1
     assert head(pooled)[0][0, 0].item() == 5
+
+
+@pytest.mark.parametrize(("init", "variance"), [("kaiming", 2.0), ("small", 1 / 3)])
+def test_box_head_starts_with_this_variance_times_inputs(init: Literal["kaiming", "small"], variance: float) -> None:
+    torch.manual_seed(0)
+    for layer in BoxHead(64, 7, 3, width=256, init=init).linears:
+        weight = layer.get_parameter("weight")
+        assert weight.var().item() * weight.shape[1] == pytest.approx(variance, rel=0.03)
 
 
 def test_low_precision_layers_give_float32() -> None:

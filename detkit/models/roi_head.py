@@ -103,14 +103,15 @@ class BoxHead(nn.Module):
         for module in self.convs:
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
-        for linear in self.linears:
+        hidden = [module for module in self.linears if isinstance(module, nn.Linear)]
+        for layer in hidden:
             if init == "kaiming":
-                nn.init.kaiming_normal_(linear.weight)
+                nn.init.kaiming_normal_(layer.weight)
             else:
-                nn.init.kaiming_uniform_(linear.weight, a=math.sqrt(5))
+                nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
         nn.init.normal_(self.scores.weight, std=0.01)
         nn.init.normal_(self.deltas.weight, std=0.001)
-        for layer in (*self.linears, self.scores, self.deltas):
+        for layer in (*hidden, self.scores, self.deltas):
             nn.init.zeros_(layer.bias)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:

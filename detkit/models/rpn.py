@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
+from detkit.boxes import clip_boxes
 from detkit.models.anchors import AnchorGenerator
 from detkit.models.coder import BoxCoder
 from detkit.models.losses import BoxLoss
@@ -121,10 +122,9 @@ class RPN(nn.Module):
             scores = scores.sigmoid()
         kept = torch.cat(deltas, 1).gather(1, index[..., None].expand(-1, -1, 4))
         boxes = self.coder.decode(kept, anchors[index])
-        size = torch.tensor(image_sizes, device=boxes.device, dtype=boxes.dtype)[:, None]
-        boxes = torch.stack([boxes[..., i].clamp(min=0).minimum(size[..., 1 - i % 2]) for i in range(4)], dim=-1)
         return [
-            self._thin_out(boxes[picture], scores[picture], level, counts.post_nms) for picture in range(len(boxes))
+            self._thin_out(clip_boxes(boxes[picture], *size), scores[picture], level, counts.post_nms)
+            for picture, size in enumerate(image_sizes)
         ]
 
     def _thin_out(self, boxes: Tensor, scores: Tensor, level: Tensor, count: int) -> Proposals:
