@@ -2,6 +2,7 @@
 
 import math
 import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import nn
 
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.signals import Stopped
+from detkit.engine.step import StepResult
+from detkit.types import Batch
 from tests.test_train_loop import Interrupted
 from tests.tiny_run import assert_same_run, build_trainer, rows
 
@@ -52,6 +55,29 @@ def test_a_resumed_run_ends_at_the_same_step(at: int, save_every: int, tmp_path:
     before = rows(tmp_path / "cut")
     assert build_trainer(tmp_path / "cut", **settings).run().step == 15  # once ended, it stays so
     assert rows(tmp_path / "cut") == before
+
+
+def test_the_steps_since_the_last_row_have_one_too(tmp_path: Path) -> None:
+    trainer = build_trainer(tmp_path, steps=21, evaluate=scored, patience=2)
+    losses: list[float] = []
+    trainer._stepper.step = kept(trainer._stepper.step, losses)  # type: ignore[method-assign]
+    trainer.run()
+    written = [row for row in rows(tmp_path) if "lr" in row]
+    assert [row["step"] for row in written] == [2, 4, 6, 8, 10, 12, 14, 15]
+    assert written[-1]["loss"] == losses[-1]
+    assert written[-2]["loss"] == pytest.approx((losses[-2] + losses[-3]) / 2)
+    assert written[-2]["lr"] > written[-1]["lr"] > 0
+
+
+def kept(step: Callable[..., StepResult], losses: list[float]) -> Callable[..., StepResult]:
+    """A step whose loss is kept."""
+
+    def stepped(batches: Sequence[Batch], number: int) -> StepResult:
+        result = step(batches, number)
+        losses.append(result.losses["loss"])
+        return result
+
+    return stepped
 
 
 def test_without_any_score_patience_counts_from_the_start(tmp_path: Path) -> None:

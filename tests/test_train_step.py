@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.engine.ema import build_ema, warmed_decay
 from detkit.engine.log import MetricsLog, read_rows
+from detkit.engine.loggers import open_loggers
 from detkit.engine.seeding import step_seed
 from detkit.engine.step import Stepper
 from detkit.types import Batch, Target
@@ -164,10 +165,10 @@ def test_step_seeds_differ_by_each_part_and_repeat() -> None:
 
 def test_metrics_opened_again_have_no_later_and_no_broken_rows(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "loss": 1.0}\n{"step": 3, "lo')
-    with MetricsLog(tmp_path, step=1, tensorboard=True) as log:
+    with MetricsLog(tmp_path, 1, open_loggers(["tensorboard"], tmp_path, 1, {})) as log:
         log.write({"step": 2, "loss": math.inf, "AP": 0.5})
-        assert log.evaluation(2, "AP") is not None
-        assert log.evaluation(1, "AP") is None
+        assert log.find(2, "AP") is not None
+        assert log.find(1, "AP") is None
     assert (tmp_path / "metrics.jsonl").read_text() == (
         '{"step": 1, "loss": 2.0}\n{"step": 2, "loss": null, "AP": 0.5}\n'
     )

@@ -98,7 +98,6 @@ def build_trainer(folder: Path, loader: Any = None, kind: str = "sgd", **setting
         "accumulate": 2,
         "ema_decay": 0.9,
         "log_every": 2,
-        "tensorboard": False,
         "seed": 3,
         **settings,
     }

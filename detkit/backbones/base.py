@@ -73,14 +73,15 @@ class Backbone(nn.Module):
         return levels
 
     def freeze(self, stages: int) -> None:
-        """Let the first `stages` stages train no more. Raises ValueError when there are fewer."""
+        """Let the first `stages` stages train no more, and the others train. Raises ValueError when there are fewer."""
         if not 0 <= stages <= len(self.stages()):
             raise ValueError(
                 f"model.backbone.frozen_stages={stages}, but {type(self).__name__} has {len(self.stages())} stages"
             )
         self.frozen_stages = stages
-        for layer in self._frozen():
-            layer.requires_grad_(False)
+        for number, stage in enumerate(self.stages()):
+            for layer in stage:
+                layer.requires_grad_(number >= stages)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Training mode, except for the frozen stages: their norm keeps its statistics."""

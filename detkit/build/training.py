@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from detkit.build.thawing import Thawing
 from detkit.config import TrainConfig
 from detkit.engine.distributed import ALONE, World
 from detkit.engine.interface import Evaluate, Loader
@@ -15,6 +16,12 @@ from detkit.engine.resume import Resumed
 from detkit.engine.schedule import build_optimizer, build_scheduler, epoch_steps, scaled_lr, total_steps
 from detkit.engine.step import Precision
 from detkit.engine.train import Trainer
+
+# Keys of a config that the loop has under the same names.
+LOOP_KEYS = (
+    *("seed", "accumulate", "clip_norm", "skip_nonfinite", "ema_decay", "eval_every", "patience"),
+    *("save_every", "checkpoint_minutes", "log_every", "loggers"),
+)
 
 
 def build_trainer(
@@ -31,9 +38,11 @@ def build_trainer(
     owner: bool = True,
 ) -> Trainer:
     """The training loop with optimizer and schedule; the model is on its device already."""
-    device = next(model.parameters()).device
     steps = total_steps(loader.steps_per_epoch, options.accumulate, options.epochs, options.iterations)
     decay_steps = round(options.decay_epochs * epoch_steps(loader.steps_per_epoch, options.accumulate))
+    thawing = None if options.thaw_at is None else Thawing(model, options.thaw_at)
+    if thawing is not None:
+        thawing.thaw()
     optimizer, scheduler = _optimizer_and_schedule(options, model, steps, decay_steps, world.size)
     return Trainer(
         model=model,
@@ -43,24 +52,16 @@ def build_trainer(
         folder=folder,
         steps=steps,
         checkpoint_extra=checkpoint_extra,
-        seed=options.seed,
-        device=device,
+        device=next(model.parameters()).device,
         precision=precision,
-        accumulate=options.accumulate,
-        clip_norm=options.clip_norm,
-        skip_nonfinite=options.skip_nonfinite,
-        ema_decay=options.ema_decay,
         evaluate=evaluate,
-        eval_every=options.eval_every,
         best_metric=best_metric,
-        patience=options.patience,
-        save_every=options.save_every,
-        checkpoint_minutes=options.checkpoint_minutes,
-        log_every=options.log_every,
+        start_epoch=thawing,
         resume=resume.state if resume else None,
         new_settings=bool(resume and resume.differences),
         world=world,
         owner=owner,
+        **{key: getattr(options, key) for key in LOOP_KEYS},
     )
 
 

@@ -21,10 +21,18 @@ def _word_none(value: object) -> object:
     return "none" if value is None else value
 
 
+def _listed(value: object) -> object:
+    """Names that are joined by commas, and the word none, as tuples."""
+    if value is None:
+        return ()
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
 Name = Annotated[str | None, BeforeValidator(_none_word)]
 # `none` on the command line is read as Python's None, but here it is a word like the others.
 Norm = Annotated[Literal["batch", "frozen", "group", "sync", "none"], BeforeValidator(_word_none)]
 BackboneNorm = Annotated[Literal["default", "batch", "frozen", "group", "sync", "none"], BeforeValidator(_word_none)]
+Loggers = Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], BeforeValidator(_listed)]
 
 
 class Section(BaseModel):
@@ -196,8 +204,10 @@ class TrainConfig(Section):
     RMSProp and AdamW add to the root. `exponential` multiplies by `gamma` every `decay_epochs`.
     `val_losses`: the losses on the validation split with each evaluation of a detector.
     `patience`: the run ends after so many evaluations in a row without a better AP; 0 is off.
+    `thaw_at`: from this epoch on, counted from 1, the stages that model.backbone.frozen_stages froze train, too.
     `ema_decay` 0 is off, `clip_norm` 0 is off, `checkpoint_minutes` 0 is off.
     `skip_nonfinite`: so many steps whose loss or gradient is not finite are skipped before one stops the run.
+    `loggers`: what gets the rows of metrics.jsonl, too: tensorboard, wandb, mlflow (joined by commas), or none.
     `deterministic` refuses operators of torch that do not repeat to the bit.
     `precision` auto: bfloat16 where the processor has it, else float32.
     `distributed_timeout_seconds`: how long a process waits for the others before it takes them for lost.
@@ -223,6 +233,7 @@ class TrainConfig(Section):
     warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.001
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
     skip_nonfinite: Count = 0
+    thaw_at: Annotated[int, Field(ge=2)] | None = None
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: Count = 0
     output: Name = None
@@ -234,5 +245,6 @@ class TrainConfig(Section):
     patience: Count = 0
     save_every: PositiveInt = 1
     log_every: PositiveInt = 20
+    loggers: Loggers = ("tensorboard",)
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 10.0
     distributed_timeout_seconds: Positive = 600.0

@@ -1,4 +1,4 @@
-"""What a run writes down: metrics.jsonl, TensorBoard beside it, a bar or plain lines on the screen."""
+"""What a run writes down: metrics.jsonl, loggers beside it, a bar or plain lines on the screen."""
 
 import errno
 import json
@@ -6,7 +6,9 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from detkit.engine.loggers import Logger
 from detkit.engine.run import METRICS
 from detkit.files import write_atomically
 
@@ -37,8 +40,12 @@ Row = dict[str, Any]
 
 @dataclass
 class Window:
-    """Sums over the steps since the last row; the part that is stored makes rows exact after a resume."""
+    """Sums over the steps since the last row; the part that is stored makes rows exact after a resume.
 
+    `lr` is the learning rate of the last of them.
+    """
+
+    lr: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
     grad_norm: float = 0.0
     steps: int = 0
@@ -62,6 +69,7 @@ class Window:
         """Means per step."""
         timed = max(self.timed_steps, 1)
         return {
+            "lr": self.lr,
             **{name: value / self.steps for name, value in self.losses.items()},
             "grad_norm": self.grad_norm / self.steps if self.steps else 0.0,  # all may have been skipped
             "seconds_per_step": round(self.seconds / timed, 4),
@@ -71,23 +79,26 @@ class Window:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: everything but the times."""
-        return {"losses": dict(self.losses), "grad_norm": self.grad_norm, "steps": self.steps}
+        return {"lr": self.lr, "losses": dict(self.losses), "grad_norm": self.grad_norm, "steps": self.steps}
 
 
 class MetricsLog:
-    """metrics.jsonl: append-only, one object a line, each with step and epoch; TensorBoard files beside it.
+    """metrics.jsonl: append-only, one object a line, each with step and epoch; its numbers go to `loggers`, too.
 
-    Opening it drops the rows after `step`, where the run goes on, and a last line that a kill cut in two.
+    Opening it drops the rows after `step`, where the run goes on, and a last line that a kill cut in two. A logger that
+    fails is left out from then on, with a warning.
     """
 
-    def __init__(self, folder: Path, step: int = 0, tensorboard: bool = True, writes: bool = True) -> None:
+    def __init__(
+        self, folder: Path, step: int = 0, loggers: Mapping[str, Logger] | None = None, writes: bool = True
+    ) -> None:
         self.path = folder / METRICS
+        self._loggers = dict(loggers or {})
         self._writes = writes  # False on all ranks but the first: they keep the rows in memory only
         self.rows = read_rows(self.path, step)
         kept = "".join(f"{json.dumps(row)}\n" for row in self.rows)
         if writes and (not self.path.exists() or self.path.read_text(errors="replace") != kept):
             write_atomically(self.path, kept)
-        self._tensorboard = _summary_writer(folder / "tensorboard", step) if tensorboard and writes else None
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -95,8 +106,8 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._tensorboard is not None:
-            self._tensorboard.close()
+        for name, logger in list(self._loggers.items()):
+            self._told(name, partial(logger.close, error is None))
 
     def write(self, row: Row) -> Row:
         """Append a row in one write and return it as written: numbers that are not finite become null.
@@ -107,13 +118,21 @@ class MetricsLog:
         if self._writes:
             _append(self.path, f"{json.dumps(row)}\n".encode())
         self.rows.append(row)
-        if self._tensorboard is not None:
-            _add_scalars(self._tensorboard, row)
+        numbers = {key: value for key, value in row.items() if isinstance(value, float)}
+        for name, logger in list(self._loggers.items()):
+            self._told(name, partial(logger.row, row["step"], numbers))
         return row
 
-    def evaluation(self, step: int, metric: str) -> Row | None:
-        """The evaluation row of `step` when it is there already, told by its key `metric`."""
-        return next((row for row in self.rows if row["step"] == step and metric in row), None)
+    def _told(self, name: str, tell: Callable[[], None]) -> None:
+        try:
+            tell()
+        except Exception as error:  # a service that is down costs no training
+            warnings.warn(f"{name} failed ({error}): the rows are in {self.path} alone from now on", stacklevel=4)
+            del self._loggers[name]
+
+    def find(self, step: int, key: str) -> Row | None:
+        """The row of `step` that has `key`, when it is there already: `lr` tells rows of losses, AP of evaluations."""
+        return next((row for row in self.rows if row["step"] == step and key in row), None)
 
 
 def read_rows(path: Path, last_step: int | None = None) -> list[Row]:
@@ -147,25 +166,8 @@ def _append(path: Path, line: bytes) -> None:
             raise OSError(error.errno, reason, str(path)) from None
 
 
-def _add_scalars(writer: Any, row: Row) -> None:
-    for key, value in row.items():
-        if isinstance(value, float):
-            writer.add_scalar(key, value, row["step"])
-    writer.flush()
-
-
 def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _summary_writer(folder: Path, step: int) -> Any:
-    """TensorBoard's writer, which hides events after `step`; None, with a warning, where it is missing."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, so only when training
-    except ImportError:
-        warnings.warn("tensorboard is not installed: metrics go to metrics.jsonl only", stacklevel=3)
-        return None
-    return SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
 
 class ProgressReport:

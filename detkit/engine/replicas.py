@@ -13,6 +13,7 @@ from pathlib import Path
 
 from detkit.engine.checkpoint import BEST, LAST, PREVIOUS, newest_checkpoint
 from detkit.engine.distributed import World
+from detkit.engine.loggers import NOTES
 from detkit.engine.run import DESCRIPTION, LAUNCH, METRICS
 from detkit.files import write_atomically, write_json
 
@@ -110,7 +111,7 @@ def _hand_over_newest(folder: Path, world: World) -> None:
 def _copy_files(folder: Path, last: str, owner: bool, source: int, world: World) -> None:
     """Write the files of rank `source`, whose newest checkpoint is called `last` there, to the other owners' copies."""
     last = world.broadcast(last, source)
-    for name in (last, BEST, METRICS, *DESCRIPTION):
+    for name in (last, BEST, METRICS, *DESCRIPTION, *NOTES):
         path = folder / name
         content = world.broadcast_bytes(path.read_bytes() if world.rank == source and path.exists() else b"", source)
         with world.together():

@@ -10,10 +10,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from detkit.engine.checkpoint import config_differences, newest_checkpoint
+from detkit.engine.loggers import FILES as LOGGERS
 from detkit.engine.run import DESCRIPTION, LAUNCH, METRICS
 
 # What a run leaves in its folder before its first checkpoint, beside temporary files and reports of losses.
-EARLY_FILES = (METRICS, LAUNCH, *DESCRIPTION, "tensorboard")
+EARLY_FILES = (METRICS, LAUNCH, *DESCRIPTION, *LOGGERS)
 
 
 @dataclass(frozen=True)

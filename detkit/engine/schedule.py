@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer, RMSprop
@@ -63,6 +63,25 @@ def build_optimizer(
     when there is another. `nesterov` is SGD's; `alpha`, the decay of the mean square, is RMSProp's; `eps` is added to
     the root in RMSProp and AdamW. Raises ValueError when nothing is trainable or `kind` is unknown.
     """
+    settings = _parameter_groups(model, lr, weight_decay, backbone_lr_factor, backbone_prefix, decay_norm_and_bias)
+    fused = all(p.device.type in ("cpu", "cuda") for group in settings for p in group["params"])
+    if kind == "sgd":
+        return SGD(settings, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
+    if kind == "adamw":
+        return AdamW(settings, lr=lr, eps=eps, fused=fused)
+    if kind == "rmsprop":  # torch has no fused one
+        return RMSprop(settings, lr=lr, alpha=alpha, eps=eps, momentum=momentum)
+    raise ValueError(f"optimizer must be sgd, adamw or rmsprop, got {kind!r}")
+
+
+def _parameter_groups(
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    backbone_lr_factor: float,
+    backbone_prefix: str,
+    decay_norm_and_bias: bool,
+) -> list[dict[str, Any]]:
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -70,7 +89,7 @@ def build_optimizer(
             groups.setdefault((name.startswith(backbone_prefix), not decays), []).append(parameter)
     if not groups:
         raise ValueError("no parameter of the model requires a gradient: nothing to train; freeze fewer stages")
-    settings = [
+    return [
         {
             "params": parameters,
             "lr": lr * (backbone_lr_factor if in_backbone else 1.0),
@@ -79,14 +98,6 @@ def build_optimizer(
         }
         for (in_backbone, undecayed), parameters in sorted(groups.items(), key=lambda item: item[0])
     ]
-    fused = all(p.device.type in ("cpu", "cuda") for group in groups.values() for p in group)
-    if kind == "sgd":
-        return SGD(settings, lr=lr, momentum=momentum, nesterov=nesterov, fused=fused)
-    if kind == "adamw":
-        return AdamW(settings, lr=lr, eps=eps, fused=fused)
-    if kind == "rmsprop":  # torch has no fused one
-        return RMSprop(settings, lr=lr, alpha=alpha, eps=eps, momentum=momentum)
-    raise ValueError(f"optimizer must be sgd, adamw or rmsprop, got {kind!r}")
 
 
 def build_scheduler(
@@ -117,20 +128,24 @@ def build_scheduler(
     if kind == "onecycle":
         return _one_cycle(optimizer, steps, max(warmup, 1), warmup_factor)
     main: LRScheduler
-    if kind == "cosine":
-        main = CosineAnnealingLR(optimizer, T_max=steps - warmup)
-    elif kind == "linear":
-        main = LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps - warmup)
+    if kind == "multistep":
+        main = MultiStepLR(optimizer, _milestone_steps(milestones, steps, warmup), gamma)
     elif kind == "exponential":
         main = StepLR(optimizer, max(decay_steps, 1), gamma)
-    elif kind == "multistep":
-        main = MultiStepLR(optimizer, _milestone_steps(milestones, steps, warmup), gamma)
     else:
-        raise ValueError(f"schedule must be multistep, cosine, onecycle, exponential or linear, got {kind!r}")
+        main = _fall_to_zero(optimizer, kind, steps - warmup)
     if warmup == 0:
         return main
     rising = LinearLR(optimizer, start_factor=warmup_factor, total_iters=warmup)
     return SequentialLR(optimizer, [rising, main], milestones=[warmup])
+
+
+def _fall_to_zero(optimizer: Optimizer, kind: ScheduleKind, steps: int) -> LRScheduler:
+    if kind == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=steps)
+    if kind == "linear":
+        return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
+    raise ValueError(f"schedule must be multistep, cosine, onecycle, exponential or linear, got {kind!r}")
 
 
 def _milestone_steps(milestones: Sequence[float], steps: int, warmup: int) -> list[int]:

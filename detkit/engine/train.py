@@ -7,7 +7,7 @@ between any two steps and resumed, a run ends with the same bits as one that ran
 
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,16 +21,18 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from detkit.engine.checkpoint import BEST, LAST, PREVIOUS, save_checkpoint
+from detkit.engine.checkpoint import LAST
 from detkit.engine.distributed import ALONE, PeerLost, World
-from detkit.engine.ema import build_ema, ema_state, load_ema_state
+from detkit.engine.ema import build_ema
 from detkit.engine.interface import Evaluate, Loader, StartEpoch, TrainResult
 from detkit.engine.log import MetricsLog, ProgressReport, Row, Window
+from detkit.engine.loggers import Logger, open_loggers
 from detkit.engine.nonfinite import NonFiniteGuard
-from detkit.engine.resume import take_over
+from detkit.engine.saving import Saver
 from detkit.engine.schedule import epoch_steps
 from detkit.engine.seeding import seed_step
 from detkit.engine.signals import Stopped, StopSignals
+from detkit.engine.state import RunState
 from detkit.engine.step import Precision, Stepper
 from detkit.types import Batch
 
@@ -47,6 +49,7 @@ class Trainer:
     start_epoch(epoch): called before each part of an epoch, counted from 0, also after a resume in its middle.
     save_every: epochs between writing last.pth (at the end always). checkpoint_minutes: also after so many.
     checkpoint_extra: goes into each checkpoint: config, classes, category_ids, what else the caller wants back.
+    loggers: names of what gets the rows beside metrics.jsonl, see `open_loggers`.
     resume: a loaded checkpoint with training state. new_settings: go on with this optimizer and schedule instead of
         the checkpoint's, which had others; the optimizer's moments are kept where they fit.
     skip_nonfinite: so many steps that are not finite are skipped. clip_norm, ema_decay: 0 is off.
@@ -76,17 +79,12 @@ class Trainer:
     save_every: int = 1
     checkpoint_minutes: float = 0.0
     log_every: int = 20
-    tensorboard: bool = True
+    loggers: Sequence[str] = ()
     resume: dict[str, Any] | None = None
     new_settings: bool = False
     world: World = ALONE
     owner: bool = True
     console: Console | None = None
-
-    step: int = field(default=0, init=False)  # optimizer steps done
-    best: float | None = field(default=None, init=False)
-    best_step: int = field(default=0, init=False)
-    ema: AveragedModel | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if self.accumulate < 1 or self.log_every < 1 or self.steps < 1:
@@ -98,15 +96,24 @@ class Trainer:
             )
         self._stepper = Stepper(self.model, self.optimizer, self.device, self.precision, self.clip_norm, self.world)
         self._guard = NonFiniteGuard(self.folder, self.skip_nonfinite)
-        self._window = Window()
         self._metrics: dict[str, Any] = {}
-        self._saved_step, self._saved_at = -1, time.monotonic()
         self._epoch_steps = epoch_steps(self.loader.steps_per_epoch, self.accumulate)
-        if self.ema_decay:
-            self.ema = build_ema(self.model, self.ema_decay)
+        ema = build_ema(self.model, self.ema_decay) if self.ema_decay else None
+        self._state = RunState(self.model, self.optimizer, self.scheduler, self._stepper.scaler, self._guard, ema)
         if self.resume is not None:
-            self._load(self.resume)
+            self._state.load(self.resume, self.steps, self.new_settings)
             self.resume = None  # it holds a second copy of all weights
+        self._saver = Saver(self.folder, self._state, self.checkpoint_extra, self.owner)
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self._state.step
+
+    @property
+    def ema(self) -> AveragedModel | None:
+        """The moving average of the weights, where the run keeps one."""
+        return self._state.ema
 
     def run(self) -> TrainResult:
         """Train to the end.
@@ -115,7 +122,8 @@ class Trainer:
         OSError when a file cannot be written: the last good checkpoint then stays.
         """
         with ExitStack() as stack:
-            self._log = stack.enter_context(MetricsLog(self.folder, self.step, self.tensorboard, self.owner))
+            with self.world.together():
+                self._log = stack.enter_context(MetricsLog(self.folder, self.step, self._open_loggers(), self.owner))
             console = self.console or Console(quiet=self.world.rank > 0)
             self._progress = stack.enter_context(ProgressReport(self.steps, self.step, console))
             self._signals = stack.enter_context(StopSignals())
@@ -124,9 +132,15 @@ class Trainer:
                 self._run_epoch()
                 self._save_if_due()
                 self._evaluate_if_due()
-            if self._saved_step != self.step:
-                self._save()
-        return TrainResult(self.step, self._metrics, self.best)
+            if self._log.find(self.step, "lr") is None:  # stopped early, between two rows
+                self._write_losses()
+            self._saver.save()
+        return TrainResult(self.step, self._metrics, self._state.best)
+
+    def _open_loggers(self) -> dict[str, Logger]:
+        """Each owner has files of its own; a service is told by one rank alone."""
+        names = [name for name in self.loggers if self.world.rank == 0 or (self.owner and name == "tensorboard")]
+        return open_loggers(names, self.folder, self.step, self.checkpoint_extra["config"])
 
     def _run_epoch(self) -> None:
         """The steps of the epoch that are left, to its end or the run's."""
@@ -141,28 +155,27 @@ class Trainer:
             for _ in range(min(self._epoch_steps - done, self.steps - self.step)):
                 self._one_step(batches)
                 self._stop_if_asked()
-                if self.checkpoint_minutes and time.monotonic() - self._saved_at >= self.checkpoint_minutes * 60:
-                    self._save()
+                if self.checkpoint_minutes and self._saver.minutes >= self.checkpoint_minutes:
+                    self._saver.save()
 
     def _one_step(self, batches: Iterator[Batch]) -> None:
         started = time.perf_counter()
         group = self._fetch(batches)
         waited = time.perf_counter() - started
         seed_step(self.seed, self.step, self.world.rank)
-        lr = self.optimizer.param_groups[0]["lr"]
+        self._state.window.lr = self.optimizer.param_groups[0]["lr"]
         result = self._guard.step(self._stepper, group, self.step + 1, self._progress.say)
         self.scheduler.step()
         if self.ema is not None and result is not None:
             self.ema.update_parameters(self.model)
-        self.step += 1
+        self._state.step += 1
         if result is not None:
             pictures = sum(len(batch.images) for batch in group) * self.world.size
-            self._window.add(result.losses, result.grad_norm, pictures, time.perf_counter() - started, waited)
+            self._state.window.add(result.losses, result.grad_norm, pictures, time.perf_counter() - started, waited)
         self._progress.advance(self.step)
         if self.step % self.log_every == 0 or self.step == self.steps:
-            skipped = {"skipped_steps": self._guard.skipped} if self.skip_nonfinite else {}
-            self._progress.row(self._write_row({"lr": lr, **self._window.row(), **skipped}))
-            self._window = Window()
+            self._write_losses()
+            self._state.window = Window()
 
     def _fetch(self, batches: Iterator[Batch]) -> list[Batch]:
         """The batches of a step. A loader that fails after a signal, as its workers got it too, means: stop."""
@@ -174,7 +187,7 @@ class Trainer:
                 raise  # here alone, so that there is nobody to agree with
             self._stop_if_asked()
             if isinstance(error, ValueError | OSError | MemoryError):
-                self._save_unless_saved()  # the steps before a bad picture or the death of a worker are good
+                self._saver.save()  # the steps before a bad picture or the death of a worker are good
                 self.world.barrier()
             raise
 
@@ -188,6 +201,11 @@ class Trainer:
             )
         return group
 
+    def _write_losses(self) -> None:
+        """A row of the steps since the last one."""
+        skipped = {"skipped_steps": self._guard.skipped} if self.skip_nonfinite else {}
+        self._progress.row(self._write_row({**self._state.window.row(), **skipped}))
+
     def _write_row(self, row: Row) -> Row:
         return self._log.write({"step": self.step, "epoch": (self.step - 1) // self._epoch_steps + 1, **row})
 
@@ -195,12 +213,12 @@ class Trainer:
         """Stop where any rank was asked to; all do after the same step, and none leaves before it is saved."""
         signum = self.world.largest(self._signals.received or 0)
         if signum:
-            self._save_unless_saved()
+            self._saver.save()
             self.world.barrier()
             self._stop(signum)
 
     def _stop(self, signum: int) -> NoReturn:
-        self._save_unless_saved()
+        self._saver.save()
         where = f"saved {self.folder / LAST}: go on with --resume" if self.step else "nothing to save yet"
         message = f"{Stopped(signum)} after step {self.step} of {self.steps}; {where}"
         self._progress.say(message)
@@ -215,32 +233,28 @@ class Trainer:
         # Several ranks are not sure to stop together in an evaluation, so that they save before it.
         evaluates = self.world.size > 1 and self.evaluate is not None and self._at_epoch(self.eval_every)
         if evaluates or self._at_epoch(self.save_every):
-            self._save_unless_saved()
-
-    def _save_unless_saved(self) -> None:
-        if self._saved_step != self.step and self.step > 0:
-            self._save()
+            self._saver.save()
 
     def _evaluate_if_due(self) -> None:
         """Evaluate at the epochs asked for, once; a run stopped in an evaluation makes up for it on resume."""
         if self.evaluate is None or not self._at_epoch(self.eval_every):
             return
-        row = self.world.broadcast(self._log.evaluation(self.step, self.best_metric))
+        row = self.world.broadcast(self._log.find(self.step, self.best_metric))
         if row is None:
             row = self._evaluate()
         self._metrics = {key: value for key, value in row.items() if key not in ("step", "epoch")}
-        value = row[self.best_metric]
-        if value is not None and (self.best is None or value > self.best):
-            self.best, self.best_step = value, self.step
+        if self._state.is_better(row[self.best_metric]):
+            self._state.best, self._state.best_step = row[self.best_metric], self.step
 
     def _out_of_patience(self) -> bool:
         """Told by steps, so that an evaluation that is made up for on resume does not count twice."""
         if not self.patience or self.evaluate is None or not self.eval_every:
             return False
-        epochs = self.step // self._epoch_steps - self.best_step // self._epoch_steps
+        state = self._state
+        epochs = self.step // self._epoch_steps - state.best_step // self._epoch_steps
         if epochs // self.eval_every < self.patience:
             return False
-        best = "" if self.best is None else f" than {self.best:.4f} at step {self.best_step}"
+        best = "" if state.best is None else f" than {state.best:.4f} at step {state.best_step}"
         self._progress.say(
             f"step {self.step}: stopped early, {self.patience} evaluations gave no better {self.best_metric}{best}"
         )
@@ -259,63 +273,8 @@ class Trainer:
         if self.best_metric not in metrics:
             raise ValueError(f"the evaluation gave {sorted(metrics)}, among which is no {self.best_metric!r}")
         value = metrics[self.best_metric]
-        if math.isfinite(value) and (self.best is None or value > self.best):
-            self._save_best(metrics)
+        if math.isfinite(value) and self._state.is_better(value):
+            self._saver.save_best(metrics)
         seconds = round(time.perf_counter() - started, 3)
         self._progress.say(f"step {self.step} " + " ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
         return self._write_row({**metrics, "evaluation_seconds": seconds})
-
-    def _weights(self) -> dict[str, Any]:
-        state = {**self.checkpoint_extra, "model": self.model.state_dict()}
-        if self.ema is not None:
-            state["ema"] = ema_state(self.ema)[0]
-        return state
-
-    def _save_best(self, metrics: dict[str, float]) -> None:
-        if self.owner:
-            save_checkpoint(self.folder / BEST, {**self._weights(), "evaluation": {"step": self.step, **metrics}})
-
-    def _save(self) -> None:
-        if self.owner:
-            state = {**self._weights(), "training": self._training_state()}
-            save_checkpoint(self.folder / LAST, state, self.folder / PREVIOUS)
-        self._saved_step, self._saved_at = self.step, time.monotonic()
-
-    def _training_state(self) -> dict[str, Any]:
-        return {
-            "step": self.step,
-            "epoch": self.step // self._epoch_steps,
-            "steps": self.steps,
-            "batches_per_epoch": self.loader.steps_per_epoch,
-            "seed": self.seed,
-            "best": self.best,
-            "best_step": self.best_step,
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": self._stepper.scaler.state_dict(),
-            "ema_updates": 0 if self.ema is None else ema_state(self.ema)[1],
-            "window": self._window.state(),
-            "skipped_steps": self._guard.skipped,
-        }
-
-    def _load(self, state: dict[str, Any]) -> None:
-        """Take over a checkpoint. ValueError when it has no training state or belongs to another model."""
-        training = state.get("training")
-        if training is None:
-            raise ValueError("the checkpoint has no training state: resume from last.pth, not from best.pth")
-        try:
-            self.model.load_state_dict(state["model"])
-            if self.new_settings:
-                take_over(self.optimizer, self.scheduler, training["optimizer"], min(training["step"], self.steps))
-            else:
-                self.optimizer.load_state_dict(training["optimizer"])
-                self.scheduler.load_state_dict(training["scheduler"])
-            self._stepper.scaler.load_state_dict(training["scaler"])
-            if self.ema is not None:
-                load_ema_state(self.ema, state.get("ema", state["model"]), training["ema_updates"])
-            self._window = Window(**training["window"])
-            self.step, self._saved_step = training["step"], training["step"]
-            self.best, self.best_step = training["best"], training["best_step"]
-            self._guard.skipped = training["skipped_steps"]
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise ValueError(f"the checkpoint does not fit this run's model or settings: {error}") from error
