@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from detkit.boxes import scale_boxes
-from detkit.files import write_atomically
+from detkit.files import is_disk_full, write_atomically
 from detkit.types import Detection, Target
 
 Picture = NDArray[np.uint8]
@@ -107,7 +107,8 @@ def contact_sheet(
 def write_picture(path: Path, picture: Picture) -> None:
     """Write a picture whole or not at all, as the file name's ending says (.jpg, .jpeg, .png, ...).
 
-    Raises ValueError, naming the file, for an unknown ending or where nothing can be written.
+    Raises ValueError, naming the file, for an unknown ending or where nothing can be written; OSError when the disk is
+    full.
     """
     path = Path(path)
     quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
@@ -120,6 +121,9 @@ def write_picture(path: Path, picture: Picture) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data.tobytes())
     except OSError as error:
+        if is_disk_full(error):
+            reason = f"cannot write the picture ({error.strerror}): free space"
+            raise OSError(error.errno, reason, str(path)) from error
         raise ValueError(f"cannot write the picture {path}: {error.strerror or error}") from error
 
 

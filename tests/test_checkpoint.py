@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -205,9 +206,15 @@ def test_an_impossible_run_folder_is_the_users_error(tmp_path: Path) -> None:
 
 
 def test_a_run_folder_explains_itself(tmp_path: Path) -> None:
-    describe_run(tmp_path, {"train": {"lr": 0.1}}, ["stop"], ["detkit", "train", "fpn_r50"])
+    command = ["python", "tools/train_det.py", "fpn_r50", "data.root=my pictures", "train.output=runs/a", "--resume"]
+    describe_run(tmp_path, {"train": {"lr": 0.1}}, ["stop"], command, ["detkit eval best.pth"], processes=2)
     environment = json.loads((tmp_path / "environment.json").read_text())
     assert environment["torch"] == torch.__version__
-    assert environment["command"] == ["detkit", "train", "fpn_r50"]
+    assert environment["command"] == command
     assert json.loads((tmp_path / "config.json").read_text()) == {"train": {"lr": 0.1}}
     assert json.loads((tmp_path / "classes.json").read_text()) == ["stop"]
+    readme = (tmp_path / "README.md").read_text()
+    assert "torchrun started each of its 2 processes as" in readme
+    assert f"    {shlex.join(command)}\n" in readme
+    assert f"    python tools/train_det.py fpn_r50 'data.root=my pictures' train.output={tmp_path} --resume\n" in readme
+    assert "    detkit eval best.pth\n" in readme

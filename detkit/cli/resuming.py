@@ -19,8 +19,8 @@ ResumeAnyway = Annotated[
 HARMLESS = (
     *("data.workers", "data.worker_timeout", "data.root", "data.train_annotations", "data.train_images"),
     *("data.val_annotations", "data.val_images", "data.train_folder", "data.val_folder"),
-    *("train.output", "train.checkpoint_minutes", "train.log_every", "train.skip_nonfinite"),
-    "train.distributed_timeout_seconds",
+    *("train.output", "train.checkpoint_minutes", "train.log_every", "train.loggers"),
+    *("train.skip_nonfinite", "train.distributed_timeout_seconds"),
 )
 
 

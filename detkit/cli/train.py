@@ -1,5 +1,6 @@
 """`detkit train CONFIG [section.key=value ...]`: train a detector, score it, draw what it finds."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,9 +22,10 @@ from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.cli.output import print_plan, print_report, print_skipped, say
 from detkit.cli.resuming import Resume, ResumeAnyway, resume_run
 from detkit.config import Config, load_config
-from detkit.engine.checkpoint import best_weights
+from detkit.engine.checkpoint import BEST, best_weights
 from detkit.engine.distributed import ALONE, World, joined, world_from_environment
 from detkit.engine.interface import TrainResult
+from detkit.engine.loggers import check_loggers
 from detkit.engine.replicas import enter_run, find_run
 from detkit.engine.run import describe_run, new_run_folder
 from detkit.engine.seeding import seed_step, use_deterministic_algorithms
@@ -67,6 +69,7 @@ def run_training(
         device = choose_device(config.train.device, world)
         if config.train.deterministic:
             use_deterministic_algorithms()
+        check_loggers(config.train.loggers)
     precision, why = world.broadcast(choose_precision(config.train.precision, device))
     data = world.in_turn(lambda: _read_data(config, console))
     config = config.replace({"data.short_side": data.short_side})
@@ -88,7 +91,7 @@ def run_training(
         config.train, model, loader, folder, extra, validation, resumed, precision, world=world, owner=owner
     )
     if owner and (resumed is None or resumed.differences):
-        describe_run(folder, plain, list(data.train.classes), sys.argv)
+        describe_run(folder, plain, list(data.train.classes), sys.orig_argv, _uses(folder), world.size)
     say(console, f"device {device}, {precision}: {why}")
     print_plan(console, config.train, trainer.steps, folder, world)
     result = trainer.run()
@@ -135,6 +138,12 @@ def _start_from(path: str, model: FasterRCNN, classes: tuple[str, ...], console:
     stored = open_checkpoint(path)
     report = load_detector_weights(model, best_weights(stored), stored["classes"], classes)
     print_report(console, report, f"weights of {path}")
+
+
+def _uses(folder: Path) -> list[str]:
+    """Command lines for the checkpoints of a run."""
+    best = shlex.quote(str(folder / BEST))
+    return [f"detkit eval {best}", f"detkit demo {best} photo.jpg --output out/", f"detkit plot {folder}"]
 
 
 def _output(config: Config) -> Path:

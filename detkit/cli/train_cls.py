@@ -23,8 +23,10 @@ from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.cli.output import print_plan, print_skipped, say
 from detkit.cli.resuming import Resume, ResumeAnyway, resume_run
 from detkit.config import ClassifierConfig, ClassifierModelConfig, detector_config_name, load_config
+from detkit.engine.checkpoint import BEST
 from detkit.engine.distributed import ALONE, World, joined, world_from_environment
 from detkit.engine.interface import Evaluate, TrainResult
+from detkit.engine.loggers import check_loggers
 from detkit.engine.replicas import enter_run, find_run
 from detkit.engine.run import describe_run, new_run_folder
 from detkit.engine.seeding import seed_step, use_deterministic_algorithms
@@ -78,6 +80,7 @@ def run_classifier_training(
         device = choose_device(config.train.device, world)
         if config.train.deterministic:
             use_deterministic_algorithms()
+        check_loggers(config.train.loggers)
         check_picture_size(config)
         folders = build_folders(config.data)
         seed_step(config.train.seed, -1)
@@ -101,7 +104,8 @@ def run_classifier_training(
         config.train, model, loader, folder, extra, evaluate, resumed, precision, "top1", world, owner
     )
     if owner and (resumed is None or resumed.differences):
-        describe_run(folder, plain, list(folders.train.classes), sys.argv)
+        uses = [detector_command(config.model, folder / BEST)]
+        describe_run(folder, plain, list(folders.train.classes), sys.orig_argv, uses, world.size)
     say(console, f"device {device}, {precision}: {why}")
     print_plan(console, config.train, trainer.steps, folder, world)
     result = trainer.run()

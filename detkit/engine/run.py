@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from itertools import chain, count
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from detkit.engine.distributed import ALONE, World
-from detkit.files import write_json
+from detkit.engine.readme import run_readme
+from detkit.files import write_atomically, write_json
 
 METRICS, LAUNCH = "metrics.jsonl", "launch.json"
-DESCRIPTION = ("config.json", "classes.json", "environment.json")
+DESCRIPTION = ("config.json", "classes.json", "environment.json", "README.md")
 
 
 def new_run_folder(output: str | Path, world: World = ALONE) -> Path:
@@ -62,11 +63,22 @@ def _claim(folder: Path) -> bool:
     return True
 
 
-def describe_run(folder: Path, config: dict[str, Any], classes: list[str], command: list[str]) -> None:
-    """Write config.json, classes.json and environment.json (versions, machine, git state, command)."""
-    contents = (config, classes, {"command": command, **environment()})
-    for name, content in zip(DESCRIPTION, contents, strict=True):
+def describe_run(
+    folder: Path,
+    config: dict[str, Any],
+    classes: list[str],
+    command: list[str],
+    uses: Sequence[str] = (),
+    processes: int = 1,
+) -> None:
+    """Write config.json, classes.json, environment.json (command, versions, machine, git state) and README.md.
+
+    `command`: program and arguments as they were given. `uses`: command lines that take the run's checkpoints.
+    """
+    start = {"command": command, "folder": str(Path.cwd()), "processes": processes}
+    for name, content in zip(DESCRIPTION, (config, classes, {**start, **environment()}), strict=False):
         write_json(folder / name, content)
+    write_atomically(folder / DESCRIPTION[-1], run_readme(folder, command, uses, processes))
 
 
 def environment() -> dict[str, Any]:
