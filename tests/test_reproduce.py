@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,12 @@ import torch
 from detkit.cli.reproduce import differences
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.engine.fingerprints import fingerprint_run
+from detkit.engine.seeding import seed_step, use_deterministic_algorithms
+from detkit.engine.step import Stepper
+from detkit.types import Batch
 from tests.conftest import TINY, Outcome
-from tests.tiny_run import build_trainer
+from tests.tiny_detector import picture, target, tiny_detector
+from tests.tiny_run import assert_same, build_trainer
 
 Command = Callable[..., Outcome]
 
@@ -64,6 +69,35 @@ def test_one_bit_is_named(run: Path) -> None:
 def test_a_tensor_or_row_that_only_one_has_differs() -> None:
     one, other = {"weights": {"a": "1", "b": "2"}}, {"weights": {"a": "1"}, "average": {"a": "1"}}
     assert differences(one, other) == ["weights: b", "average: a"]
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    use_deterministic_algorithms()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("deterministic")
+def test_steps_of_a_detector_with_deterministic_operators_repeat_to_the_bit() -> None:
+    """Forward, backward and update, on as many threads as there are; no operator refuses."""
+    first, second = two_steps(), two_steps()
+    assert first["losses"][0] != first["losses"][1]
+    assert_same(first, second)
+
+
+def two_steps() -> dict[str, Any]:
+    model = tiny_detector()
+    stepper = Stepper(model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9), torch.device("cpu"))
+    metas: Any = [{"image_id": i, "file_name": f"{i}.jpg", "height": 96, "width": 128} for i in range(2)]
+    targets = [target((5, 6, 30, 28), (20, 20, 60, 50)), target()]
+    batch = Batch([picture(96, 128, seed=i) for i in range(2)], targets, metas)
+    losses = []
+    for step in range(2):
+        seed_step(0, step)
+        losses.append(stepper.step([batch], step + 1).losses)
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return {"losses": losses, "weights": model.state_dict(), "gradients": gradients}
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """What a step computes and a run writes: losses, clipping, the average, rows, best.pth, what is not finite."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from detkit.engine.loggers import open_loggers
 from detkit.engine.seeding import step_seed
 from detkit.engine.step import Stepper
 from detkit.types import Batch, Target
+from tests.processes import environment
 from tests.tiny_run import TinyLoader, TinyNet, assert_same, build_trainer, rows
 
 
@@ -174,3 +177,44 @@ def test_metrics_opened_again_have_no_later_and_no_broken_rows(tmp_path: Path) -
     )
     assert len(read_rows(tmp_path / "metrics.jsonl")) == 2
     assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+STEP_OF_MANY_PIXELS = """
+import resource, sys
+from pathlib import Path
+import torch
+from detkit.engine.step import Stepper
+from detkit.types import Batch
+from tests.tiny_detector import picture, target, tiny_detector
+
+torch.set_num_threads(1)
+model = tiny_detector()
+stepper = Stepper(model, torch.optim.SGD(model.parameters(), lr=0.0), torch.device("cpu"))
+metas = [{"image_id": 7, "file_name": "7.jpg", "height": 48, "width": 64}] * 2
+small = Batch([picture(48, 64)] * 2, [target((5, 6, 30, 28))] * 2, metas)
+stepper.step([small], 1)  # loads what is loaded lazily
+large = Batch([picture(960, 1280), picture(900, 1200)], [target((5, 6, 30, 28))] * 2, metas)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000,) * 2)
+try:
+    stepper.step([large], 2)
+except MemoryError as error:
+    print("refused:", error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_AS and /proc")
+@pytest.mark.timeout(120)
+def test_memory_that_runs_out_in_a_step_names_pictures_and_advice() -> None:
+    """By a limit of the system: the first layer alone gives 157 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", STEP_OF_MANY_PIXELS],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env=environment(),
+    )
+    assert done.stdout.startswith("refused: step 2: out of memory with 2 pictures a batch (1280x960, 1200x900)"), done
+    for advice in ("train.batch_size", "data.short_side", "train.precision=bfloat16"):
+        assert advice in done.stdout
