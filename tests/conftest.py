@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from detkit.cli.demo import main as demo_main
 from detkit.cli.evaluate import main as evaluate_main
@@ -47,6 +48,13 @@ TINY = (
     "train.eval_every=1",
     "train.save_every=1",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers of `pytest -n` share the cores: each computes with one thread, as do the processes that it starts."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @dataclass(frozen=True)

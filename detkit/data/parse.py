@@ -18,6 +18,7 @@ from detkit.data.parse_boxes import check_boxes, read_boxes, refuse_other_format
 from detkit.data.parse_values import Files, is_int, kind, lookup, note, repeats, whole_numbers
 
 NEEDED = ("images", "annotations", "categories")
+SEPARATORS = frozenset("/\\:\0")  # a name without them stays in its folder
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _image_fault(row: dict[str, Any], files: Files) -> str:
     name = row.get("file_name")
     if not isinstance(name, str) or not name:
         return f"needs a 'file_name', got {name!r}"
-    if any("\ud800" <= letter <= "\udfff" for letter in name):
+    if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
         return f"the file name {name!r} is no valid text"
     for key in ("height", "width"):
         if not is_int(row.get(key)) or not 0 < row[key] < 2**31:
@@ -144,6 +145,8 @@ def _image_fault(row: dict[str, Any], files: Files) -> str:
 
 def _leaves_folder(name: str) -> bool:
     """Whether a relative name points out of its folder; by the name alone, so links of the user's own are fine."""
+    if not SEPARATORS & set(name):
+        return name == ".."
     absolute = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or PureWindowsPath(name).drive
     normal = os.path.normpath(name.replace("\\", "/"))
     return bool(absolute) or normal == ".." or normal.startswith("../") or "\0" in name
