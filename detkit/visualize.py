@@ -26,6 +26,7 @@ AnyBoxes = Detection | Target
 WHITE: Colour = (255, 255, 255)
 BLACK: Colour = (0, 0, 0)
 GREY: Colour = (200, 200, 200)
+RED: Colour = (220, 30, 40)
 PAPER: Colour = (247, 247, 245)
 INK: Colour = (40, 40, 40)
 PENCIL: Colour = (110, 110, 110)
@@ -78,6 +79,16 @@ def draw_detections(
     return np.asarray(image).copy()
 
 
+def draw_mark(picture: Picture, box: Box, text: str, colour: Colour = RED) -> Picture:
+    """A copy of the picture with one box (x1, y1, x2, y2), which may leave it, and a word at it."""
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    draw = ImageDraw.Draw(image)
+    mark = Mark(box, colour, text)
+    draw.rectangle(_pixels(box, image.size), outline=colour, width=max(1, round(max(image.size) / 160)))
+    _draw_labels(draw, [mark], image.size, font(round(8 + max(image.size) / 130)))
+    return np.asarray(image).copy()
+
+
 def contact_sheet(
     rows: Sequence[tuple[Picture, Target, Detection]],
     classes: Sequence[str],
@@ -95,7 +106,7 @@ def contact_sheet(
     captions = names if names is not None else [""] * len(rows)
     pairs = []
     for (picture, target, detection), name in zip(rows, captions, strict=True):
-        resized, scales = _fitted(picture, cell)
+        resized, scales = fit_picture(picture, cell)
         truth = draw_detections(resized, _scaled(target, scales), classes)
         found = draw_detections(resized, _scaled(detection, scales), classes, score_threshold)
         kept = int((detection["scores"] >= score_threshold).sum())
@@ -239,7 +250,7 @@ def _shortened(text: str, face: ImageFont.FreeTypeFont, room: float) -> str:
     return text if face.getlength(text) <= room else ""
 
 
-def _fitted(picture: Picture, cell: tuple[int, int]) -> tuple[Picture, tuple[float, float]]:
+def fit_picture(picture: Picture, cell: tuple[int, int]) -> tuple[Picture, tuple[float, float]]:
     """The picture, as large as the cell (width, height) allows, and its scales in y and x."""
     height, width = picture.shape[:2]
     scale = min(cell[0] / width, cell[1] / height)

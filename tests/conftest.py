@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from detkit.cli.demo import main as demo_main
+from detkit.cli.doctor import main as doctor_main
 from detkit.cli.evaluate import main as evaluate_main
 from detkit.cli.import_weights import main as import_main
 from detkit.cli.plot import main as plot_main
@@ -26,6 +27,7 @@ MAINS = {
     "train-cls": train_cls_main,
     "eval": evaluate_main,
     "demo": demo_main,
+    "doctor": doctor_main,
     "import-weights": import_main,
     "profile": profile_main,
     "plot": plot_main,

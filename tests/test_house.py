@@ -13,12 +13,12 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"files", "coco_json", "large_pages", "memory", "types", "boxes", "norm", "convolution"}
     | {"config", "weights", "foreign", "pretrained", "backbones"},
-    {"data", "models", "evaluation", "engine", "visualize"},
-    {"build", "curves", "importing", "ready_made", "predict", "profiling", "summary", "validation"},
+    {"data", "formats", "models", "evaluation", "engine", "visualize"},
+    {"build", "curves", "doctor", "importing", "ready_made", "predict", "profiling", "summary", "validation"},
     {"cli", "__main__"},
     {"configs"},
 ]
-KNOWS_CONFIG = {"build", "importing", "predict", "cli", "configs", "config"}
+KNOWS_CONFIG = {"build", "doctor", "importing", "predict", "cli", "configs", "config"}
 
 
 def room(module: str) -> str:

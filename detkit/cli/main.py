@@ -4,6 +4,7 @@ import typer
 
 from detkit.cli.backbones import backbones
 from detkit.cli.demo import demo
+from detkit.cli.doctor import doctor
 from detkit.cli.errors import run_app
 from detkit.cli.evaluate import evaluate
 from detkit.cli.import_weights import import_command
@@ -25,6 +26,7 @@ def main() -> None:
     app.command("train-cls")(train_cls)
     app.command("eval")(evaluate)
     app.command("demo")(demo)
+    app.command("doctor")(doctor)
     app.command("import-weights")(import_command)
     app.command("backbones")(backbones)
     app.command("profile")(profile)

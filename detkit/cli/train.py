@@ -18,6 +18,7 @@ from detkit.build import (
     choose_device,
     choose_precision,
 )
+from detkit.cli.checkup import print_checkup
 from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.cli.output import print_plan, print_report, print_skipped, say
 from detkit.cli.resuming import Resume, ResumeAnyway, resume_run
@@ -71,6 +72,8 @@ def run_training(
             use_deterministic_algorithms()
         check_loggers(config.train.loggers)
     precision, why = world.broadcast(choose_precision(config.train.precision, device))
+    if world.rank == 0:
+        print_checkup(config, console)
     data = world.in_turn(lambda: _read_data(config, console))
     config = config.replace({"data.short_side": data.short_side})
     _print_data(data, console)

@@ -47,7 +47,7 @@ def find_split(root: Path, name: str, annotations: str | Path | None = None, ima
         file = _find_annotations(root, name)
     else:
         file = _explicit_file(root, name, annotations)
-    return Split(file, _find_images(root, name, file) if images is None else _explicit_folder(root, name, images))
+    return Split(file, find_images(root, name, file) if images is None else _explicit_folder(root, name, images))
 
 
 def _explicit_file(root: Path, name: str, annotations: str | Path) -> Path:
@@ -87,7 +87,8 @@ def _find_roboflow(root: Path, name: str) -> list[Path]:
     return []
 
 
-def _find_images(root: Path, name: str, annotations: Path) -> Path:
+def find_images(root: Path, name: str, annotations: Path) -> Path:
+    """The folder that the file names of an annotation file start from. Raises ValueError where none is there."""
     if annotations.name == ROBOFLOW:
         return annotations.parent
     part = annotations.stem.removeprefix("instances_")

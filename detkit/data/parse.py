@@ -136,14 +136,14 @@ def _image_fault(row: dict[str, Any], files: Files) -> str:
     for key in ("height", "width"):
         if not is_int(row.get(key)) or not 0 < row[key] < 2**31:
             return f"'{key}' must be a whole number above 0, got {row.get(key)!r}"
-    if _leaves_folder(name):
+    if leaves_folder(name):
         return f"the file name '{name}' leaves the picture folder {files.folder}"
     if name not in files:
         return f"there is no picture {files.folder / name}"
     return ""
 
 
-def _leaves_folder(name: str) -> bool:
+def leaves_folder(name: str) -> bool:
     """Whether a relative name points out of its folder; by the name alone, so links of the user's own are fine."""
     if not SEPARATORS & set(name):
         return name == ".."

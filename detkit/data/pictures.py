@@ -32,10 +32,8 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.
     EXIF orientation is applied, unless the picture as it is stored has the `size` (height, width) that the annotations
     state. Raises ValueError, which names the file, when it is missing, truncated, no picture, or of another size.
     """
-    data = _read_bytes(path)
-    _refuse_huge(path, data)
-    picture = _to_rgb(_decode(path, data), path)
-    turn = TURNS.get(_orientation(data), (False, False, False))
+    picture, orientation = read_stored(path)
+    turn = TURNS.get(orientation, (False, False, False))
     stored = picture.shape[:2]
     if stored == size:
         return picture
@@ -46,6 +44,16 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.
             f" {size[1]} x {size[0]}; bring back the original picture, or scale the boxes and correct the JSON"
         )
     return _turn(picture, *turn)
+
+
+def read_stored(path: Path) -> tuple[NDArray[np.uint8], int]:
+    """The picture as it is stored, uint8 RGB (H, W, 3), and its EXIF orientation, 1 to 8: 1 is upright.
+
+    Raises ValueError as `read_picture` does.
+    """
+    data = _read_bytes(path)
+    _refuse_huge(path, data)
+    return _to_rgb(_decode(path, data), path), _orientation(data)
 
 
 def _read_bytes(path: Path) -> bytes:

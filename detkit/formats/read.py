@@ -1,0 +1,30 @@
+"""The rows of a split, whatever its format."""
+
+import json
+
+from detkit.data.parse import read_json
+from detkit.formats.split import Source, Split
+from detkit.formats.voc import read_voc
+from detkit.formats.yolo import read_yolo
+
+
+def read_source(source: Source, whole: bool = False) -> Split:
+    """What the annotations of a split say, as COCO rows; `whole`: with keys that detection does not read, as polygons.
+
+    A file that cannot be read at all is noted in `faults`, never raised. Where a format has no ids, pictures and boxes
+    are numbered from 1 in the order of the files, categories in the order of their list (VOC: labels.txt, or by name).
+    """
+    if source.kind == "voc":
+        return read_voc(source)
+    if source.kind == "yolo":
+        return read_yolo(source)
+    try:
+        content = read_json(source.annotations)
+        return Split(source, json.loads(source.annotations.read_bytes()) if whole else content)
+    except ValueError as error:
+        return Split(source, empty_content(), [(source.annotations, str(error))])
+
+
+def empty_content() -> dict[str, list[object]]:
+    """A COCO file without rows."""
+    return {"images": [], "annotations": [], "categories": []}
