@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from detkit.cli.convert import main as convert_main
 from detkit.cli.demo import main as demo_main
 from detkit.cli.doctor import main as doctor_main
 from detkit.cli.evaluate import main as evaluate_main
@@ -26,6 +27,7 @@ MAINS = {
     "train": train_main,
     "train-cls": train_cls_main,
     "eval": evaluate_main,
+    "convert": convert_main,
     "demo": demo_main,
     "doctor": doctor_main,
     "import-weights": import_main,

@@ -3,6 +3,7 @@
 import typer
 
 from detkit.cli.backbones import backbones
+from detkit.cli.convert import convert
 from detkit.cli.demo import demo
 from detkit.cli.doctor import doctor
 from detkit.cli.errors import run_app
@@ -27,6 +28,7 @@ def main() -> None:
     app.command("eval")(evaluate)
     app.command("demo")(demo)
     app.command("doctor")(doctor)
+    app.command("convert")(convert)
     app.command("import-weights")(import_command)
     app.command("backbones")(backbones)
     app.command("profile")(profile)

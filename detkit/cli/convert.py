@@ -1,0 +1,53 @@
+"""`detkit convert DATA --to voc --output FOLDER`: a data set in another format."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from detkit.cli.errors import Debug, run_command
+from detkit.cli.output import say
+from detkit.doctor import examine_quickly
+from detkit.formats import find_sources, read_source
+from detkit.formats.write import write_dataset
+from detkit.validation import show_progress
+
+
+def convert(
+    data: Annotated[Path, typer.Argument(help="Folder of a COCO, VOC, YOLO or Roboflow data set, or a COCO JSON.")],
+    to: Annotated[str, typer.Option(help="coco, voc or yolo.")],
+    output: Annotated[Path, typer.Option(help="A new folder for the data set.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, where it is not found.")] = None,
+    pictures: Annotated[str, typer.Option(help="copy, link (symbolic links) or none: annotations alone.")] = "copy",
+    debug: Debug = False,
+) -> None:
+    """Write a data set in another format, and say what that format cannot hold. Nothing is overwritten."""
+    if to not in ("coco", "voc", "yolo"):
+        raise ValueError(f"--to: expected coco, voc or yolo, got {to!r}")
+    if pictures not in ("copy", "link", "none"):
+        raise ValueError(f"--pictures: expected copy, link or none, got {pictures!r}")
+    if images is not None and not images.is_dir():
+        raise ValueError(f"--images: there is no folder {images}")
+    splits = [read_source(source, whole=True) for source in find_sources(data, images)]
+    findings, _ = examine_quickly(splits)
+    wrong = [f for f in findings.all() if f.code.grade == "error" and f.code.name not in ("empty-split",)]
+    if wrong:
+        told = ", ".join(f"{finding.count} {finding.code.name}" for finding in wrong)
+        raise ValueError(
+            f"{data} has errors: {told}, first {wrong[0].places[0].text()}; `detkit doctor {data}` lists them, and"
+            " its --fix OUT.json writes a repaired copy to convert"
+        )
+    console = Console()
+    with show_progress("converting", console) as bar:
+        task = bar.add_task("", total=sum(len(split.content["images"]) for split in splits))
+        lost = write_dataset(splits, to, output, pictures, lambda: bar.advance(task))  # type: ignore[arg-type]
+    for split in splits:
+        rows = {key: len(split.content[key]) for key in ("images", "annotations")}
+        say(console, f"{split.source.name}: {rows['images']} pictures, {rows['annotations']} boxes")
+    say(console, f"{output} ({to}), {'; lost: ' if lost else 'nothing lost'}{'; '.join(lost)}".replace(", ; ", "; "))
+
+
+def main() -> None:
+    """The command as a program of its own."""
+    run_command(convert)
