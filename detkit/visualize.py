@@ -115,6 +115,15 @@ def contact_sheet(
     return _grid(pairs, columns=min(2, len(pairs)), gap=26)
 
 
+def picture_sheet(
+    pictures: Sequence[Picture], titles: Sequence[str], names: Sequence[str], columns: int = 4
+) -> Picture:
+    """Pictures of equal width under their titles (left) and names (right), `columns` in a line."""
+    cell = max(picture.shape[1] for picture in pictures), 0
+    tiles = [_panel(*item[:1], cell, *item[1:]) for item in zip(pictures, titles, names, strict=True)]
+    return _grid(tiles, columns=min(columns, len(tiles)), gap=10)
+
+
 def write_picture(path: Path, picture: Picture) -> None:
     """Write a picture whole or not at all, as the file name's ending says (.jpg, .jpeg, .png, ...).
 

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import torch
 
+from detkit.cli.browse import main as browse_main
 from detkit.cli.convert import main as convert_main
 from detkit.cli.demo import main as demo_main
 from detkit.cli.doctor import main as doctor_main
 from detkit.cli.evaluate import main as evaluate_main
+from detkit.cli.features import main as features_main
 from detkit.cli.import_weights import main as import_main
 from detkit.cli.plot import main as plot_main
 from detkit.cli.profile import main as profile_main
@@ -27,7 +29,9 @@ MAINS = {
     "train": train_main,
     "train-cls": train_cls_main,
     "eval": evaluate_main,
+    "browse": browse_main,
     "convert": convert_main,
+    "features": features_main,
     "demo": demo_main,
     "doctor": doctor_main,
     "import-weights": import_main,

@@ -14,11 +14,23 @@ FLOORS = [
     {"files", "coco_json", "large_pages", "memory", "types", "boxes", "norm", "convolution"}
     | {"config", "weights", "foreign", "pretrained", "backbones"},
     {"data", "formats", "models", "evaluation", "engine", "visualize"},
-    {"build", "curves", "doctor", "importing", "ready_made", "predict", "profiling", "summary", "validation"},
+    {
+        "browsing",
+        "build",
+        "curves",
+        "doctor",
+        "heatmaps",
+        "importing",
+        "ready_made",
+        "predict",
+        "profiling",
+        "summary",
+        "validation",
+    },
     {"cli", "__main__"},
     {"configs"},
 ]
-KNOWS_CONFIG = {"build", "doctor", "importing", "predict", "cli", "configs", "config"}
+KNOWS_CONFIG = {"browsing", "build", "doctor", "importing", "predict", "cli", "configs", "config"}
 
 
 def room(module: str) -> str:

@@ -3,11 +3,13 @@
 import typer
 
 from detkit.cli.backbones import backbones
+from detkit.cli.browse import browse
 from detkit.cli.convert import convert
 from detkit.cli.demo import demo
 from detkit.cli.doctor import doctor
 from detkit.cli.errors import run_app
 from detkit.cli.evaluate import evaluate
+from detkit.cli.features import features
 from detkit.cli.import_weights import import_command
 from detkit.cli.plot import plot
 from detkit.cli.profile import profile
@@ -29,6 +31,8 @@ def main() -> None:
     app.command("demo")(demo)
     app.command("doctor")(doctor)
     app.command("convert")(convert)
+    app.command("browse")(browse)
+    app.command("features")(features)
     app.command("import-weights")(import_command)
     app.command("backbones")(backbones)
     app.command("profile")(profile)
