@@ -145,7 +145,9 @@ def test_a_broken_file_is_a_finding(text: str, tmp_path: Path) -> None:
     assert {"unreadable-annotations", "empty-split"} == codes(findings, "error")
 
 
-@pytest.mark.parametrize("junk", [None, 3, "x", [], {}, {"id": None}, {"id": 2**70}, {"id": True, "bbox": "x"}])
+@pytest.mark.parametrize(
+    "junk", [None, 3, "x", [], {}, {"id": None}, {"id": 2**70}, {"id": True, "bbox": "x"}, {"id": []}]
+)
 def test_rows_of_any_kind_are_findings(junk: Any, tmp_path: Path) -> None:
     def add(content: dict[str, Any]) -> None:
         for rows in content.values():
@@ -155,6 +157,26 @@ def test_rows_of_any_kind_are_findings(junk: Any, tmp_path: Path) -> None:
     assert codes(findings, "error") == {"malformed-image", "malformed-annotation", "malformed-category"}
     content, _ = repair(table, findings)
     assert len(content["annotations"]) == len(content["images"]) + 1 == 4
+
+
+def test_rows_with_values_of_any_kind_are_repaired(tmp_path: Path) -> None:
+    def spoil(content: dict[str, Any]) -> None:
+        first, content["images"][0]["width"] = content["annotations"][0], 50  # the file has 100
+        content["images"][0]["height"] = 40
+        odd = (
+            {"image_id": [], "category_id": {}},
+            {"area": "x", "bbox": [-9, 1, 30, 30]},
+            {"image_id": 30, "area": None},
+        )
+        masks = {"image_id": 30, "segmentation": {"counts": "x"}}, {"image_id": 30, "segmentation": [["a"], 3]}
+        content["annotations"] += [first | {"id": 50 + k} | change for k, change in enumerate([*odd, *masks])]
+
+    findings, (table,) = examine(coco_set(tmp_path, spoil), Config())
+    assert codes(findings, "error") == {"unknown-image", "unknown-category", "size-mismatch"}
+    content, _ = repair(table, findings)
+    rows = {row["id"]: row for row in content["annotations"]}
+    assert 50 not in rows and rows[51]["bbox"] == [0, 1, 21, 30] and rows[51]["area"] == 630
+    assert rows[52]["bbox"] == [20, 40, 60, 80]
 
 
 def test_it_reports_what_hotcocos_healthcheck_reports(planted: tuple[Path, Any], tmp_path: Path) -> None:

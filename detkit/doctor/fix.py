@@ -6,9 +6,10 @@ Rows keep what else they hold: polygons, licences, keys of other tools.
 import copy
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+from detkit.data.parse_values import is_int
 from detkit.doctor.findings import Findings, Place
 from detkit.doctor.table import Table
 
@@ -79,19 +80,32 @@ def _rescale(table: Table, content: dict[str, list[Any]], places: Sequence[Place
             row["height"], row["width"] = place.size
             changes["pictures scaled with their boxes to the size they have (size-mismatch)"] += 1
     for row in content["annotations"]:
-        if not isinstance(row, dict) or row.get("image_id") not in scales or not _is_box(row.get("bbox")):
+        if not _is_of(row, scales) or not _is_box(row.get("bbox")):
             continue
         down, across = scales[row["image_id"]]
         row["bbox"] = [v * s for v, s in zip(row["bbox"], (across, down, across, down), strict=True)]
-        if isinstance(row.get("area"), int | float):
+        if _is_number(row.get("area")):
             row["area"] *= down * across
-        if isinstance(row.get("segmentation"), list):
+        if _is_polygons(row.get("segmentation")):
             pair = (across, down)
             row["segmentation"] = [[v * pair[k % 2] for k, v in enumerate(part)] for part in row["segmentation"]]
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
 def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(type(v) in (int, float) for v in value)
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+def _is_polygons(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, list) and all(map(_is_number, part)) for part in value)
+
+
+def _is_of(row: Any, image_ids: Collection[int]) -> bool:
+    """Whether an annotation, which may be anything, is of one of the pictures."""
+    return isinstance(row, dict) and is_int(row.get("image_id")) and row["image_id"] in image_ids
 
 
 def _clip(table: Table, content: dict[str, list[Any]], places: Sequence[Place], changes: Counter[str]) -> None:
@@ -102,7 +116,8 @@ def _clip(table: Table, content: dict[str, list[Any]], places: Sequence[Place], 
         x, y, w, h = row["bbox"]
         x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
         row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
-        row["area"] = min(row.get("area", math.inf), row["bbox"][2] * row["bbox"][3])
+        area = row["bbox"][2] * row["bbox"][3]
+        row["area"] = min(row["area"], area) if _is_number(row.get("area")) else area
         changes["boxes clipped to their picture (overhanging-box)"] += 1
 
 
@@ -120,13 +135,16 @@ def _drop(table: Table, content: dict[str, list[Any]], findings: Findings, chang
         if (row["height"], row["width"]) != place.size and _row(place) not in gone["image"]:
             gone["image"].add(_row(place))
             changes["images left out, as they have another shape than their annotations (size-mismatch)"] += 1
-    lost = {row.get("id") for i, row in enumerate(content["images"]) if i in gone["image"] and isinstance(row, dict)}
-    for i, row in enumerate(content["images"]):
-        if isinstance(row, dict) and row.get("id") in lost and i not in gone["image"]:
+    whole = [
+        (i, row["id"]) for i, row in enumerate(content["images"]) if isinstance(row, dict) and is_int(row.get("id"))
+    ]
+    lost = {identity for i, identity in whole if i in gone["image"]}
+    for i, identity in whole:
+        if identity in lost and i not in gone["image"]:
             gone["image"].add(i)  # its twin: nobody can tell whose the annotations are
             changes["images left out, as another has their id (duplicate-image-id)"] += 1
     for a, row in enumerate(content["annotations"]):
-        if a not in gone["annotation"] and row.get("image_id") in lost:
+        if a not in gone["annotation"] and _is_of(row, lost):
             gone["annotation"].add(a)
             changes["annotations left out with their picture"] += 1
     for kind, name in LISTS.items():
