@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.cluster.vq import kmeans2
 from torch import Tensor
 
 from detkit.boxes import box_area, scale_boxes
@@ -110,6 +109,8 @@ def best_overlaps(
 
 def suggested_sizes(boxes: Tensor, count: int) -> tuple[float, ...]:
     """`count` sizes in whole pixels, finest first: centres of clusters (k-means) of the logarithms of sqrt(area)."""
+    from scipy.cluster.vq import kmeans2  # half a second, which commands without the doctor should not pay
+
     logs: NDArray[np.float64] = np.log(np.sqrt(box_area(boxes).clamp(min=1).numpy().astype(np.float64)))
     start = np.unique(np.quantile(logs, (np.arange(count) + 0.5) / count, method="nearest"))
     centres, _ = kmeans2(logs[:, None], start[:, None], minit="matrix", missing="warn")
