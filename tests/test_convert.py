@@ -73,8 +73,21 @@ def test_crowd_attributes_fractions_and_odd_names(command: Callable[..., Outcome
     assert [row["name"] for row in voc["categories"]] == ["dog", "cat & <dog>"]
     done = command("convert", file, "--images", images, "--to", "yolo", "--output", tmp_path / "yolo")
     assert "1 crowd regions, left out" in done.out
+    assert boxes(tmp_path / "yolo")["train"]["c.png"] == [("dog", (0, 0, 100, 80))]
     labels = sorted(path.relative_to(tmp_path / "yolo/labels") for path in (tmp_path / "yolo/labels").rglob("*.txt"))
     assert [path.name for path in labels] == ["a.txt", "b.txt", "c.txt"]
+
+
+def test_splits_with_a_year_are_train_and_val_elsewhere(
+    real_data: Path, command: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    for kind in ("voc", "yolo"):
+        arguments = (real_data / "coco-mini", "--to", kind, "--output", tmp_path / kind, "--pictures", "link")
+        assert command("convert", *arguments).status == 0
+        found = boxes(tmp_path / kind)
+        assert {name: len(rows) for name, rows in found.items()} == {"train": 57, "val": 66}
+    voc, original = boxes(tmp_path / "voc"), boxes(real_data / "coco-mini")
+    assert voc == {"train": original["train2017"], "val": original["val2017"]}
 
 
 def write_voc(root: Path, *corners: tuple[float, ...], text: str = "") -> Path:

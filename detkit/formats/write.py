@@ -7,6 +7,7 @@ and labels.txt; YOLO data.yaml, labels/NAME/ and images/NAME/.
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ def write_dataset(
     `pictures`: copied, linked to (symbolic links), or left where they are. `progress` is called for each picture.
     Raises ValueError, before anything is written, where names clash or the folder is there.
     """
+    splits = splits if kind == "coco" else _usual_names(splits)
     names = category_names(splits)
     folders = {split.source.name: _picture_folder(split, kind, output) for split in splits}
     if kind != "coco":
@@ -59,6 +61,21 @@ def write_dataset(
         described |= {"nc": len(names), "names": dict(enumerate(names))}
         write_atomically(output / "data.yaml", yaml.safe_dump(described, sort_keys=False, allow_unicode=True))
     return losses(splits, kind)
+
+
+def _usual_names(splits: Sequence[Split]) -> list[Split]:
+    """The splits called train, val and test, as VOC and YOLO know no others: train2017 is train, a single one too.
+
+    Raises ValueError where two would have one name, or a name says nothing.
+    """
+    names = [next((u for u in ("train", "val", "test") if split.source.name.startswith(u)), "") for split in splits]
+    if len(names) == 1:
+        names = [names[0] or "train"]
+    if "" in names or len(set(names)) < len(names):
+        told = ", ".join(split.source.name for split in splits)
+        raise ValueError(f"expected splits whose names start with train, val or test, one of each, got {told}")
+    named = zip(splits, names, strict=True)
+    return [replace(split, source=replace(split.source, name=name)) for split, name in named]
 
 
 def category_names(splits: Sequence[Split]) -> list[str]:
