@@ -41,9 +41,11 @@ def main(
     forward = alternate({"ours": ours, "theirs": theirs}, runs)
     bins, expected = ours(), theirs()
     pull = torch.randn_like(expected)
+    # each side gets the gradient in the memory layout that its box head gives it
+    our_pull = pull.contiguous(memory_format=torch.channels_last)
 
     def back_ours() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(bins, ours_in, pull, retain_graph=True)
+        return torch.autograd.grad(bins, ours_in, our_pull, retain_graph=True)
 
     def back_theirs() -> tuple[Tensor, ...]:
         return torch.autograd.grad(expected, theirs_in, pull, retain_graph=True)
