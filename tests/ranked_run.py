@@ -7,6 +7,7 @@ after each step.
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def train(output: Path, seconds: float = 0.0, resume: bool = False, dies_at: int
 def pause(world: World, batch: int, seconds: float, dies_at: int) -> None:
     time.sleep(seconds)
     if world.rank == 1 and batch == dies_at and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        print("rank 1 kills itself", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,5 +1,6 @@
 """Processes that die: the others end with one clear line, and started again they end with the same bits."""
 
+import os
 import signal
 import sys
 import time
@@ -80,3 +81,36 @@ def test_another_number_of_processes_is_refused(whole: Path) -> None:
         status, _, errors = finished(processes, timeout=60)[0]
     assert status == 2
     assert "the number of processes: 2 -> 1" in errors
+
+
+def torchrun(*arguments: object) -> list[object]:
+    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, *arguments]
+
+
+def test_torchrun_starts_a_run_again_in_its_folder_and_it_ends_with_the_same_bits(whole: Path, tmp_path: Path) -> None:
+    """Without --resume, although the folder of the name that was asked for is another's."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("a user's")
+    command = torchrun("--max-restarts", 1, PROGRAM, tmp_path / "run", "--dies-at", 8)
+    with started(command, environments=[environment()]) as processes:
+        status, output, errors = finished(processes, timeout=150)[0]
+    assert status == 0, output + errors
+    assert errors.count("rank 1 kills itself") == 1
+    assert "terminate called" not in errors
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-2"]
+    assert_same_run(tmp_path / "run-2", whole)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_torchrun_ends_in_a_checkpoint(signum: signal.Signals, whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with started(torchrun(PROGRAM, folder, "--seconds", 0.2), environments=[environment()]) as processes:
+        wait_for_rows(folder, 1, processes)
+        os.kill(processes[0].pid, signum)
+        status, output, errors = finished(processes, timeout=90)[0]
+    assert status != 0
+    assert output.count(f"stopped by {signum.name} after step") == 1, output + errors
+    assert "go on with --resume" in output and "terminate called" not in errors
+    with ranks(PROGRAM, folder, "--resume") as processes:
+        assert [status for status, _, _ in finished(processes, timeout=90)] == [0, 0]
+    assert_same_run(folder, whole)

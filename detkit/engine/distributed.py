@@ -5,9 +5,12 @@ collectives: all ranks call them, in the same order. A process on its own (W = 1
 What travels is tensors and plain data, read with weights_only: nothing that arrives can execute.
 """
 
+import hashlib
 import io
 import os
 import re
+import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +20,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -175,8 +180,10 @@ def joined(world: World, timeout_seconds: float) -> Iterator[None]:
         yield
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    limit = timedelta(seconds=timeout_seconds)
     try:
-        dist.init_process_group(backend, timeout=timedelta(seconds=timeout_seconds))
+        store = _own_part(next(rendezvous("env://", timeout=limit))[0], world, timeout_seconds)
+        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=limit)
     except (RuntimeError, ValueError) as error:
         raise PeerLost(
             f"rank {world.rank} of {world.size}: not all processes came together within {timeout_seconds:g} s "
@@ -185,6 +192,25 @@ def joined(world: World, timeout_seconds: float) -> Iterator[None]:
     yield
     world.barrier()  # the store that all use ends with its owner
     dist.destroy_process_group()
+
+
+def _own_part(store: Store, world: World, timeout_seconds: float) -> Store:
+    """The part of a store that only the processes of this attempt use. Raises RuntimeError where some do not come.
+
+    torchrun gives processes that it starts again the store of those that died, where their addresses still stand (torch
+    2.14). So each process shows a word of its own, and all are there when all have seen the same words.
+    """
+    ranks = range(world.size)
+    store.set(f"word {world.rank}", secrets.token_hex(8))
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        words = b" ".join(store.get(f"word {rank}") for rank in ranks)
+        seen = hashlib.sha256(words).hexdigest()
+        store.set(f"{seen} {world.rank}", "seen")
+        if store.check([f"{seen} {rank}" for rank in ranks]):
+            return PrefixStore(seen, store)
+        time.sleep(0.05)
+    raise RuntimeError(f"only some of {world.size} processes came")
 
 
 @contextmanager
