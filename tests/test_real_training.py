@@ -58,7 +58,7 @@ def test_four_road_signs_are_learned_by_heart(real_data: Path, tmp_path: Path, c
     assert done.status == 0, done.err
     final = [row for row in metric_rows(tmp_path / "run") if "AP" in row][-1]
     assert final["AP"] >= 0.9, f"AP {final['AP']:.3f} on the pictures it was trained on"
-    assert time.monotonic() - started < 90  # 43 s on 2 quiet cores
+    assert time.monotonic() - started < 180 / min(torch.get_num_threads(), 2)  # 43 s on 2 quiet cores, 100 on one
 
 
 @pytest.mark.slow
