@@ -6,7 +6,7 @@ from rich.console import Console
 
 from detkit.cli.output import say
 from detkit.config import Config
-from detkit.data.layout import find_split
+from detkit.data.layout import find_layout
 from detkit.doctor import Findings, examine_quickly
 from detkit.formats import Source, read_source
 
@@ -30,9 +30,8 @@ def print_checkup(config: Config, console: Console) -> None:
 def _sources(config: Config) -> list[Source]:
     data = config.data
     root = Path(data.root or "").expanduser()
-    train = find_split(root, "train", data.train_annotations, data.train_images)
-    val = find_split(root, "val", data.val_annotations, data.val_images)
-    named = (("train", train), ("val", val))
+    paths = data.train_annotations, data.train_images, data.val_annotations, data.val_images
+    named = zip(("train", "val"), find_layout(root, *paths), strict=True)
     return [Source(name, "coco", split.annotations, split.images) for name, split in named]
 
 

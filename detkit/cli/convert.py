@@ -31,7 +31,7 @@ def convert(
         raise ValueError(f"--images: there is no folder {images}")
     splits = [read_source(source, whole=True) for source in find_sources(data, images)]
     findings, _ = examine_quickly(splits)
-    wrong = [f for f in findings.all() if f.code.grade == "error" and f.code.name not in ("empty-split",)]
+    wrong = [f for f in findings.all() if f.code.grade == "error" and f.code.name != "empty-split"]
     if wrong:
         told = ", ".join(f"{finding.count} {finding.code.name}" for finding in wrong)
         raise ValueError(
@@ -45,7 +45,8 @@ def convert(
     for split in splits:
         rows = {key: len(split.content[key]) for key in ("images", "annotations")}
         say(console, f"{split.source.name}: {rows['images']} pictures, {rows['annotations']} boxes")
-    say(console, f"{output} ({to}), {'; lost: ' if lost else 'nothing lost'}{'; '.join(lost)}".replace(", ; ", "; "))
+    told = f"; lost: {'; '.join(lost)}" if lost else ", nothing lost"
+    say(console, f"{output} ({to}){told}")
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from detkit.cli.errors import Debug, run_command
-from detkit.data.pictures import read_picture
+from detkit.data.pictures import SUFFIXES, read_picture
 from detkit.evaluation.coco import detection_rows
 from detkit.files import write_json
 from detkit.predict import Detector
@@ -21,7 +21,6 @@ from detkit.types import Detection
 from detkit.validation import show_progress
 from detkit.visualize import draw_detections, write_picture
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_0-9]+)+=")
 PREDICTIONS, IMAGES = "predictions.json", "images.json"
 

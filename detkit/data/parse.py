@@ -4,7 +4,7 @@ I pictures, A annotations, K classes.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detkit.coco_json import parse_annotations
 from detkit.data.check import Faults
 from detkit.data.parse_boxes import check_boxes, read_boxes, refuse_other_formats
-from detkit.data.parse_values import Files, is_int, kind, lookup, note, repeats, whole_numbers
+from detkit.data.parse_values import Files, is_int, is_text, kind, lookup, note, repeats, whole_numbers
 
 NEEDED = ("images", "annotations", "categories")
 SEPARATORS = frozenset("/\\:\0")  # a name without them stays in its folder
@@ -55,10 +55,13 @@ class Rows:
     clipped: int
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of an annotation file; raises ValueError unless the three lists of a COCO file are there."""
+def read_json(path: Path, parse: Callable[[bytes], Any] = parse_annotations) -> dict[str, Any]:
+    """The content of an annotation file; raises ValueError unless the three lists of a COCO file are there.
+
+    `parse`: json.loads keeps the keys that detection does not read, too.
+    """
     try:
-        content = parse_annotations(path.read_bytes())
+        content = parse(path.read_bytes())
     except FileNotFoundError:
         raise ValueError(f"there is no annotation file {path}") from None
     except OSError as error:
@@ -131,7 +134,7 @@ def _image_fault(row: dict[str, Any], files: Files) -> str:
     name = row.get("file_name")
     if not isinstance(name, str) or not name:
         return f"needs a 'file_name', got {name!r}"
-    if not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name):
+    if not is_text(name):
         return f"the file name {name!r} is no valid text"
     for key in ("height", "width"):
         if not is_int(row.get(key)) or not 0 < row[key] < 2**31:

@@ -5,11 +5,12 @@ A annotations. `problems` maps the place of a row, 0 .. A - 1, to what is wrong 
 
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+Numbers = NDArray[np.floating[Any]] | NDArray[np.integer[Any]]
 FAR = 1.1  # a box that reaches beyond this multiple of the picture's size is no mere overhang
 
 
@@ -43,6 +44,21 @@ def _as_array(values: list[Any]) -> NDArray[np.float64] | None:
         return None
 
 
+class OtherFormat(ValueError):
+    """The boxes of a whole file are corners (`xyxy`) or fractions of the picture's size; `reason` says why."""
+
+    def __init__(self, path: Path, form: Literal["xyxy", "fractional"], reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.form, self.reason = form, reason
+
+
+def like_corners(boxes: Numbers, heights: Numbers, widths: Numbers) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which boxes (A, 4) reach far out of their pictures as x y width height, and which fit as x1 y1 x2 y2: (A,)."""
+    x, y, w, h = boxes.T
+    far = (x + w > FAR * widths) | (y + h > FAR * heights)
+    return far, (w > x) & (h > y) & (w <= widths + 1) & (h <= heights + 1)
+
+
 def refuse_other_formats(
     path: Path,
     boxes: NDArray[np.float64],
@@ -51,7 +67,7 @@ def refuse_other_formats(
     ids: NDArray[np.int64],
     problems: dict[int, str],
 ) -> None:
-    """Stop when the boxes as a whole are corners (x1, y1, x2, y2), or fractions of the picture's size."""
+    """Raises OtherFormat when the boxes as a whole are corners (x1, y1, x2, y2), or fractions of the picture's size."""
     good = np.ones(len(boxes), bool)
     good[list(problems)] = False
     if not good.any():
@@ -59,19 +75,22 @@ def refuse_other_formats(
     (x, y, w, h), height, width = boxes[good].T, heights[good], widths[good]
     first = int(np.flatnonzero(good)[0])
     example = f"for example annotation {ids[first]}: {boxes[first].tolist()}"
-    far = (x + w > FAR * width) | (y + h > FAR * height)
-    fits = (w > x) & (h > y) & (w <= width + 1) & (h <= height + 1)
+    far, fits = like_corners(boxes[good], height, width)
     if far.mean() > 0.5 and fits.mean() > 0.95:
         first = int(np.flatnonzero(good)[np.flatnonzero(far)[0]])
-        raise ValueError(
-            f"{path}: {int(far.sum())} of {len(far)} boxes leave their picture when read as COCO's"
+        raise OtherFormat(
+            path,
+            "xyxy",
+            f"{int(far.sum())} of {len(far)} boxes leave their picture when read as COCO's"
             f" [x, y, width, height], and fit when read as corners [x1, y1, x2, y2]: the file has xyxy instead of xywh,"
-            f" for example annotation {ids[first]}: {boxes[first].tolist()}; write x2 - x1, y2 - y1 for x2, y2"
+            f" for example annotation {ids[first]}: {boxes[first].tolist()}; write x2 - x1, y2 - y1 for x2, y2",
         )
     if max((x + w).max(), (y + h).max()) <= 1.001 and min(height.min(), width.min()) > 8:
-        raise ValueError(
-            f"{path}: all boxes lie within one pixel, {example}: they are fractions of the picture's size, but COCO's"
-            " [x, y, width, height] are pixels; multiply by the picture's width and height"
+        raise OtherFormat(
+            path,
+            "fractional",
+            f"all boxes lie within one pixel, {example}: they are fractions of the picture's size, but COCO's"
+            " [x, y, width, height] are pixels; multiply by the picture's width and height",
         )
 
 

@@ -39,6 +39,11 @@ def is_int(value: Any) -> TypeGuard[int]:
     return type(value) is int and -(2**63) <= value < 2**63
 
 
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether a JSON value is text that can be stored: half a surrogate pair cannot."""
+    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
+
+
 def kind(value: Any) -> str:
     """What a JSON value is, in JSON's words."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}

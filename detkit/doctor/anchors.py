@@ -39,9 +39,7 @@ def check_anchors(table: Table, config: Config, findings: Findings) -> None:
     with torch.device("meta"):  # only the shape of the net matters here
         model = build_detector(config.model, 1, pretrained=False)
     strides, ratios = model.rpn.anchors.strides, config.model.rpn.anchor_ratios
-    default = tuple(32.0 * 2**i for i in range(len(strides)))
-    sizes = config.model.rpn.anchor_sizes or default
-    now = fit(boxes, shapes, strides, sizes, ratios)
+    now = fit(boxes, shapes, strides, model.rpn.anchors.sizes, ratios)
     better = fit(boxes, shapes, strides, suggested_sizes(boxes, len(strides)), ratios)
     detail = f"anchors {_listed(now.sizes)} px: {_shares(now)}"
     if better.missed < now.missed:

@@ -7,14 +7,13 @@ A annotations.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from detkit.boxes import pairwise_iou
-from detkit.data.parse_boxes import FAR, refuse_other_formats
+from detkit.data.parse_boxes import OtherFormat, like_corners, refuse_other_formats
 from detkit.doctor.findings import Findings, Place
 from detkit.doctor.table import Table
 
@@ -36,8 +35,8 @@ def check_boxes(table: Table, findings: Findings) -> Table:
     outside = known & ~empty & ((x2 <= x1) | (y2 <= y1))
     inside = known & ~empty & ~outside
     beyond = np.max((-x, -y, x + w - width, y + h - height), axis=0) if len(x) else np.zeros(0)
-    swapped = inside & ((x + w > FAR * width) | (y + h > FAR * height))
-    swapped &= (w > x) & (h > y) & (w <= width + 1) & (h <= height + 1)
+    far, fits = like_corners(table.boxes, height, width)
+    swapped = inside & far & fits
     with np.errstate(invalid="ignore"):  # pictures that nobody knows have no size
         full = inside & ((x2 - x1) * (y2 - y1) >= FULL * width * height) & ~table.crowd
     for code, wrong in (
@@ -48,8 +47,8 @@ def check_boxes(table: Table, findings: Findings) -> Table:
         ("full-picture-box", full),
         ("tiny-box", inside & (np.minimum(x2 - x1, y2 - y1) < THIN)),
     ):
-        findings.extend(code, (table.annotation(a, _shown(table, a)) for a in np.flatnonzero(wrong).tolist()))
-    findings.extend("crowd-regions", (table.annotation(a) for a in np.flatnonzero(table.crowd).tolist()))
+        findings.add(code, *(table.annotation(a, _shown(table, a)) for a in np.flatnonzero(wrong).tolist()))
+    findings.add("crowd-regions", *(table.annotation(a) for a in np.flatnonzero(table.crowd).tolist()))
     if table is stated:  # areas of a file in another format are no better than its boxes
         _check_areas(table, findings)
     _find_duplicates(table, findings)
@@ -67,12 +66,10 @@ def _in_pixels(table: Table, findings: Findings) -> Table:
     places = table.places[fits]
     heights, widths = table.heights[places].astype(np.int32), table.widths[places].astype(np.int32)
     try:
-        refuse_other_formats(Path(table.file.name), table.boxes[fits], heights, widths, table.ids[fits], {})
-    except ValueError as error:
-        fractions = "fractions of the picture" in str(error)
-        code = "fractional-boxes" if fractions else "xyxy-boxes"
-        findings.add(code, Place(table.file, str(error).split(": ", 1)[1], split=table.name))
-        return replace(table, boxes=_meant(table.boxes, table.limits, fractions))
+        refuse_other_formats(table.file, table.boxes[fits], heights, widths, table.ids[fits], {})
+    except OtherFormat as error:
+        findings.add(f"{error.form}-boxes", Place(table.file, error.reason, split=table.name))
+        return replace(table, boxes=_meant(table.boxes, table.limits, error.form == "fractional"))
     return table
 
 

@@ -54,14 +54,14 @@ def _check_ids(table: Table, findings: Findings) -> None:
 def _check_unused(tables: Sequence[Table], counts: dict[str, Counter[str]], findings: Findings) -> None:
     used = set().union(*counts.values())
     listed = {name: table for table in reversed(tables) for name in table.categories.values()}
-    findings.extend("unused-category", (_category(listed[name], repr(name)) for name in sorted(set(listed) - used)))
+    findings.add("unused-category", *(_category(listed[name], repr(name)) for name in sorted(set(listed) - used)))
 
 
 def _check_training(train: Table, counts: Counter[str], findings: Findings) -> None:
     if not counts:
         return
     rare = sorted((count, name) for name, count in counts.items() if count < RARE)
-    findings.extend("rare-category", (_category(train, f"{name!r}, {count} boxes") for count, name in rare))
+    findings.add("rare-category", *(_category(train, f"{name!r}, {count} boxes") for count, name in rare))
     (most, most_count), (least, least_count) = counts.most_common()[0], counts.most_common()[-1]
     if most_count >= IMBALANCE * least_count:
         detail = f"{most!r} has {most_count} boxes, {least!r} {least_count}"

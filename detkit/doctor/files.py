@@ -7,9 +7,9 @@ import numpy as np
 
 from detkit.data.parse import leaves_folder
 from detkit.data.parse_values import Files
+from detkit.data.pictures import SUFFIXES
 from detkit.doctor.findings import Findings, Place
 from detkit.doctor.table import Table
-from detkit.formats.split import SUFFIXES
 
 
 def check_files(tables: Sequence[Table], findings: Findings) -> None:
@@ -56,7 +56,7 @@ def _check_empty(tables: Sequence[Table], findings: Findings) -> None:
     for table in tables:
         shown = np.zeros(len(table.names), bool)
         shown[table.places[table.usable & ~table.crowd]] = True
-        findings.extend("empty-picture", (table.image(i) for i in np.flatnonzero(~shown).tolist()))
+        findings.add("empty-picture", *(table.image(i) for i in np.flatnonzero(~shown).tolist()))
         if not len(table.names) or (table.split.source.is_train and not shown.any()):
             what = "no box to learn from" if len(table.names) else "no usable picture"
             findings.add("empty-split", Place(table.file, f"{table.name} has {what}", split=table.name))

@@ -1,6 +1,5 @@
 """What the doctor can find: every code with its grade, what it means and what to do; and what was found."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -62,10 +61,6 @@ class Findings:
         assert code in CODES, code
         if places:
             self._places.setdefault(code, []).extend(places)
-
-    def extend(self, code: str, places: Iterable[Place]) -> None:
-        """The same for any number of places."""
-        self.add(code, *places)
 
     def of(self, code: str) -> list[Place]:
         """The places of a code."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.parse_boxes import read_boxes
-from detkit.data.parse_values import is_int, lookup, repeats, whole_numbers
+from detkit.data.parse_values import is_int, is_text, lookup, repeats, whole_numbers
 from detkit.doctor.findings import Findings, Place
 from detkit.formats import Split
 
@@ -97,7 +97,7 @@ class Table:
 def read_table(split: Split, findings: Findings) -> Table:
     """Sort the rows of a split into arrays; malformed rows, ids that repeat and unknown references are noted."""
     file, name = split.source.annotations, split.source.name
-    findings.extend("unreadable-annotations", (Place(path, reason, split=name) for path, reason in split.faults))
+    findings.add("unreadable-annotations", *(Place(path, reason, split=name) for path, reason in split.faults))
     categories = _categories(split, findings)
     image_rows, sizes, names = _images(split, findings)
     all_ids = [row.get("id") for row in split.content["images"] if isinstance(row, dict)]
@@ -198,7 +198,7 @@ def _image_fault(row: Any) -> str:
     sides = [row.get(key) for key in ("height", "width")]
     if not is_int(row.get("id")):
         return f"needs a whole id, got {row!r:.80}"
-    if not isinstance(name, str) or not name or any("\ud800" <= letter <= "\udfff" for letter in name):
+    if not is_text(name) or not name:
         return f"image {row['id']} needs a file_name, got {name!r:.80}"
     if not all(is_int(side) and 0 < side < MAX_SIDE for side in sides):
         return f"image {row['id']} ({name}) needs whole height and width above 0, got {sides}"

@@ -76,7 +76,7 @@ def describe_run(
     `command`: program and arguments as they were given. `uses`: command lines that take the run's checkpoints.
     """
     start = {"command": command, "folder": str(Path.cwd()), "processes": processes}
-    for name, content in zip(DESCRIPTION, (config, classes, {**start, **environment()}), strict=False):
+    for name, content in zip(DESCRIPTION[:-1], (config, classes, {**start, **environment()}), strict=True):
         write_json(folder / name, content)
     write_atomically(folder / DESCRIPTION[-1], run_readme(folder, command, uses, processes))
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from detkit.data.layout import ROBOFLOW, find_images
@@ -35,14 +36,10 @@ def find_sources(path: Path, images: Path | None = None) -> list[Source]:
     for find in (_coco, _roboflow, _voc, _roboflow_voc, _yolo):
         found = list(find(path))
         if found:
-            sources = found if images is None else [_with_images(source, images) for source in found]
+            sources = found if images is None else [replace(source, images=images) for source in found]
             return sorted(sources, key=lambda source: (not source.is_train, source.name))
     there = ", ".join(sorted(entry.name for entry in path.iterdir())[:12]) or "nothing"
     raise ValueError(f"{path}: no data set found; {LOOKED_FOR}\nthere: {there}")
-
-
-def _with_images(source: Source, images: Path) -> Source:
-    return Source(source.name, source.kind, source.annotations, images, source.labels, source.members)
 
 
 def _coco_file(path: Path, images: Path | None) -> Source:

@@ -2,6 +2,7 @@
 
 import json
 
+from detkit.coco_json import parse_annotations
 from detkit.data.parse import read_json
 from detkit.formats.split import Source, Split
 from detkit.formats.voc import read_voc
@@ -19,8 +20,7 @@ def read_source(source: Source, whole: bool = False) -> Split:
     if source.kind == "yolo":
         return read_yolo(source)
     try:
-        content = read_json(source.annotations)
-        return Split(source, json.loads(source.annotations.read_bytes()) if whole else content)
+        return Split(source, read_json(source.annotations, json.loads if whole else parse_annotations))
     except ValueError as error:
         return Split(source, empty_content(), [(source.annotations, str(error))])
 

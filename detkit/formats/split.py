@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["coco", "voc", "yolo"]
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from detkit.data.pictures import SUFFIXES
 from detkit.formats.sizes import picture_size
-from detkit.formats.split import SUFFIXES, Source, Split
+from detkit.formats.split import Source, Split
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 ATTRIBUTES = ("pose", "truncated", "difficult", "occluded")

@@ -95,12 +95,10 @@ def losses(splits: Sequence[Split], kind: Kind) -> list[str]:
     for split in splits:
         for row in split.content["annotations"] if kind != "coco" else ():
             lost["polygons or masks (segmentation)"] += bool(row.get("segmentation"))
+            lost["areas that are not width times height"] += not _plain_area(row)
             if kind == "yolo":
                 lost["crowd regions, left out: they would count as objects"] += row.get("iscrowd", 0)
-                lost["areas that are not width times height"] += not _plain_area(row)
                 lost["poses, truncations, parts and the like"] += bool(VOC_ONLY & row.keys())
-            else:
-                lost["areas that are not width times height"] += not _plain_area(row)
             for key in row.keys() - COMMON - VOC_ONLY - {"segmentation"}:
                 lost[f"values of the key {key!r}"] += 1
     found = [f"{count} {what}" for what, count in lost.items() if count]

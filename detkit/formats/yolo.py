@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
+from detkit.data.pictures import SUFFIXES
 from detkit.formats.sizes import picture_size
-from detkit.formats.split import SUFFIXES, Source, Split
+from detkit.formats.split import Source, Split
 
 MOST_CLASSES = 100_000
 DATA_FILES = ("data.yaml", "data.yml", "dataset.yaml")

@@ -35,7 +35,7 @@ class AnchorGenerator(nn.Module):
                 f"expected one anchor size for each of the {len(strides)} levels (strides {tuple(strides)}), "
                 f"got {len(sizes)}: {sizes}; set model.rpn.anchor_sizes"
             )
-        self.strides = tuple(strides)
+        self.strides, self.sizes = tuple(strides), sizes
         self.per_cell = len(ratios)
         self.rounded = rounded
         for level, size in enumerate(sizes):
