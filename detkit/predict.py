@@ -31,7 +31,8 @@ class Detector:
 
     `classes`: names by label; `category_ids`: those of the data set, None for an output that is no class (COCO's nets
     of 91 outputs have ten), which is never among the detections. `config`: as it was trained.
-    `model`: the FasterRCNN, in eval mode, its norm folded.
+    `model`: the FasterRCNN, in eval mode, its norm folded. `score_thresholds`: the best one for each label, as
+    `detkit eval --write-thresholds` found them, None where nobody asked it.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class Detector:
         category_ids: Sequence[int | None],
         device: torch.device,
         precision: str,
+        score_thresholds: Sequence[float] | None = None,
     ) -> None:
         self.model = fold_norm(model).to(device)
         self.config, self.classes, self.category_ids = config, tuple(classes), tuple(category_ids)
         self.device, self.precision = device, precision
+        self.score_thresholds = None if score_thresholds is None else tuple(score_thresholds)
 
     @classmethod
     def load(
@@ -65,9 +68,8 @@ class Detector:
             raise ValueError("--precision: expected auto, float32 or bfloat16, got float16")
         model = trained_detector(path, state, config)
         chosen = choose_device(device)
-        return cls(
-            model, config, state["classes"], state["category_ids"], chosen, choose_precision(precision, chosen)[0]
-        )
+        known = state["classes"], state["category_ids"]
+        return cls(model, config, *known, chosen, choose_precision(precision, chosen)[0], state.get("score_thresholds"))
 
     def __call__(self, pictures: Sequence[str | Path | Picture], batch_size: int = 1) -> list[Detection]:
         """Detections of each picture in its own pixels; files are turned as their EXIF data say.

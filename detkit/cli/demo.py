@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from torch import Tensor
 
 from detkit.cli.errors import Debug, run_command
 from detkit.data.pictures import SUFFIXES, read_picture
@@ -32,7 +34,9 @@ def demo(
         typer.Argument(help="Pictures, folders, patterns such as 'a/*.jpg'; and section.key=value overrides."),
     ],
     output: Annotated[Path, typer.Option(help="Folder for the drawn pictures and the detections.")] = Path("out"),
-    score: Annotated[float, typer.Option(min=0, max=1, help="Draw and write detections from this score on.")] = 0.5,
+    score: Annotated[
+        str, typer.Option(help="Draw and write detections from this score on; auto: each class's own.")
+    ] = "0.5",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
     debug: Debug = False,
@@ -42,6 +46,7 @@ def demo(
     files = find_pictures([text for text in pictures if text not in overrides], output)
     targets = _targets(files, output)
     detector = Detector.load(checkpoint, device, precision, overrides)
+    threshold = chosen_threshold(score, detector)
     images, rows, counts = [], [], Counter[str]()
     bad: list[str] = []
     with show_progress("detecting") as progress:
@@ -54,7 +59,7 @@ def demo(
                 progress.advance(task)
                 continue
             (detection,) = detector([picture])
-            detection = above(detection, score)
+            detection = above(detection, threshold)
             write_picture(target, draw_detections(picture, detection, detector.classes))
             images.append({"id": number, "file_name": str(file), "height": picture.shape[0], "width": picture.shape[1]})
             rows += detection_rows([detection], [number], detector.category_ids)
@@ -65,9 +70,26 @@ def demo(
         raise ValueError(f"{len(bad)} of {len(files)} pictures could not be read: {'; '.join(bad)}")
 
 
-def above(detection: Detection, score: float) -> Detection:
-    """The part of a detection with at least the given score."""
-    sure = detection["scores"] >= score
+def chosen_threshold(score: str, detector: Detector) -> float | Tensor:
+    """The number that `--score` gives, or, for `auto`, those of the checkpoint, by label (K,)."""
+    if score == "auto":
+        if detector.score_thresholds is None:
+            raise ValueError(
+                "--score auto: the checkpoint has no thresholds; `detkit eval --write-thresholds` adds them"
+            )
+        return torch.tensor(detector.score_thresholds)
+    try:
+        value = float(score)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ValueError(f"--score: expected auto or a number from 0 to 1, got {score!r}")
+    return value
+
+
+def above(detection: Detection, score: float | Tensor) -> Detection:
+    """The part of a detection with at least the given score, one for all or one for each label (K,)."""
+    sure = detection["scores"] >= (score if isinstance(score, float) else score[detection["labels"]])
     return {
         "boxes": detection["boxes"][sure],
         "labels": detection["labels"][sure],

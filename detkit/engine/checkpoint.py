@@ -2,7 +2,7 @@
 
 Keys: format, version, model (state dict), config (plain dict), classes (names), category_ids (None: an output that is
 no class); optional: ema (state dict with the model's names), training (what resuming needs), evaluation (metrics of
-these weights).
+these weights), score_thresholds (from which score on to keep detections, by label).
 """
 
 import pickle
@@ -115,6 +115,13 @@ def _check_keys(path: Path, state: Any) -> None:
         raise ValueError(f"{path}: a detkit checkpoint needs {', '.join(wrong)}; use one that detkit has written")
     if len(state["classes"]) != len(state["category_ids"]):
         raise ValueError(f"{path}: {len(state['classes'])} class names but {len(state['category_ids'])} category ids")
+    thresholds = state.get("score_thresholds")
+    if thresholds is not None and not _is_scores(thresholds, len(state["classes"])):
+        raise ValueError(f"{path}: score_thresholds must be a list of {len(state['classes'])} numbers from 0 to 1")
+
+
+def _is_scores(value: Any, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(isinstance(v, float) and 0 <= v <= 1 for v in value)
 
 
 def best_weights(state: dict[str, Any]) -> dict[str, Any]:
