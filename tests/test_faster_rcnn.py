@@ -1,8 +1,11 @@
 """The whole detector, small: losses, gradients, detections, and the odd batches."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from detkit.models.anchors import AnchorGenerator
 from detkit.models.faster_rcnn import FasterRCNN
@@ -188,3 +191,23 @@ def test_a_backbone_of_one_level() -> None:
     images = [picture(64, 64), picture(50, 30, 1)]
     check_losses(model, images, [OBJECTS, target()])
     check_detections(model.predict(images), images)
+
+
+class Waits(TorchDispatchMode):
+    """Counts operations for which the host waits for a GPU, as the size of their result depends on the data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in (torch.ops.aten.nonzero.default, torch.ops.aten._local_scalar_dense.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_a_step_waits_once_a_picture_before_nms_and_nowhere_else(model: FasterRCNN, pictures: int) -> None:
+    images, targets = [picture(64, 96, seed=i) for i in range(pictures)], [OBJECTS] * pictures
+    with Waits() as waits:
+        sum(model(images, targets).values(), torch.zeros(())).backward()
+    assert waits.count == pictures

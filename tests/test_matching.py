@@ -76,7 +76,7 @@ def mixed(positive: int, negative: int, ignored: int = 5) -> Tensor:
 )
 def test_sample_counts(positive: int, negative: int, expected: tuple[int, int]) -> None:
     matches = mixed(positive, negative)
-    drawn = sample(matches, 16, 0.25)
+    [drawn] = sample([matches], 16, 0.25)
     assert (len(drawn[0]), len(drawn[1])) == expected
     assert (matches[drawn[0]] == 3).all()
     assert (matches[drawn[1]] == BACKGROUND).all()
@@ -88,11 +88,17 @@ def test_sampling_depends_on_the_seed_alone() -> None:
     draws = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        draws.append(torch.cat(sample(matches, 16, 0.5)).tolist())
+        draws.append(torch.cat(sample([matches], 16, 0.5)[0]).tolist())
     assert draws[0] == draws[1] != draws[2]
 
 
 def test_every_box_can_be_drawn() -> None:
     torch.manual_seed(0)
-    seen = torch.cat([torch.cat(sample(mixed(4, 4, 0), 4, 0.5)) for _ in range(50)])
+    seen = torch.cat([torch.cat(sample([mixed(4, 4, 0)], 4, 0.5)[0]) for _ in range(50)])
     assert seen.unique().tolist() == list(range(8))
+
+
+def test_pictures_are_sampled_each_by_itself() -> None:
+    (first, background), (second, rest) = sample([mixed(2, 50), mixed(50, 1)], 16, 0.25)
+    assert [len(part) for part in (first, background, second, rest)] == [2, 14, 4, 1]
+    assert sample([], 16, 0.25) == []

@@ -3,6 +3,8 @@
 N anchors or proposals, M objects, I ignore regions.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -47,18 +49,26 @@ class Matcher:
         return torch.where(is_best, index, matches)
 
 
-def sample(matches: Tensor, count: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
-    """Indices of at most `count` matches, drawn at random: objects up to the fraction, the rest background.
+def sample(matches: Sequence[Tensor], count: int, positive_fraction: float) -> list[tuple[Tensor, Tensor]]:
+    """For the matches (N,) of each picture, indices of at most `count`: objects up to the fraction, the rest background.
 
-    Returns (positive, negative). Where one kind is short, fewer are drawn; negatives fill up for missing positives.
+    Returns (positive, negative) a picture, drawn at random. Where one kind is short, fewer are drawn; negatives fill up
+    for missing positives. The numbers of all pictures are read at once: a GPU is waited for a single time.
     """
-    positive = torch.where(matches >= 0)[0]
-    negative = torch.where(matches == BACKGROUND)[0]
-    positive = _draw(positive, int(count * positive_fraction))
-    return positive, _draw(negative, count - len(positive))
+    if not matches:
+        return []
+    kinds = [(each >= 0, each == BACKGROUND) for each in matches]
+    totals = torch.stack([mask.sum() for pair in kinds for mask in pair]).view(-1, 2).tolist()
+    drawn = []
+    for (is_positive, is_negative), (positives, negatives) in zip(kinds, totals, strict=True):
+        positive = _draw(is_positive, positives, int(count * positive_fraction))
+        drawn.append((positive, _draw(is_negative, negatives, count - len(positive))))
+    return drawn
 
 
-def _draw(indices: Tensor, count: int) -> Tensor:
-    if len(indices) <= count:
+def _draw(mask: Tensor, total: int, count: int) -> Tensor:
+    """Indices of at most `count` of the `total` places where mask (N,) is true."""
+    indices = torch.nonzero_static(mask, size=total)[:, 0]
+    if total <= count:
         return indices
-    return indices[torch.randperm(len(indices), device=indices.device)[:count]]
+    return indices[torch.randperm(total, device=indices.device)[:count]]

@@ -165,7 +165,7 @@ class RoIHead(nn.Module):
             boxes, labels, true_boxes = self._sample(proposals, targets)
         scores, deltas = self.box_head(self.pooler(features, boxes))
         label, rois = torch.cat(labels), torch.cat(boxes)
-        positive = torch.where(label < self.box_head.num_classes)[0]
+        positive = _leading(boxes, true_boxes)
         chosen = self._deltas_of(deltas[positive], label[positive])
         normaliser = self.samples * len(targets)
         box_loss = self.box_loss(chosen, rois[positive], torch.cat(true_boxes))
@@ -188,12 +188,15 @@ class RoIHead(nn.Module):
     def _sample(
         self, proposals: list[Proposals], targets: list[Target]
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """For each picture: sampled boxes (n, 4), their labels (n,), and the true boxes of the objects among them."""
+        """For each picture: sampled boxes (n, 4), their labels (n,), and the true boxes of the objects, which lead."""
         boxes, labels, true_boxes = [], [], []
-        for proposal, target in zip(proposals, targets, strict=True):
-            candidates = torch.cat((proposal["boxes"], target["boxes"]))
-            matches = self.matcher(candidates, target["boxes"], target.get("ignore"))
-            positive, negative = sample(matches, self.samples, self.positive_fraction)
+        pool = [torch.cat((found["boxes"], target["boxes"])) for found, target in zip(proposals, targets, strict=True)]
+        matched = [
+            self.matcher(candidates, target["boxes"], target.get("ignore"))
+            for candidates, target in zip(pool, targets, strict=True)
+        ]
+        drawn = sample(matched, self.samples, self.positive_fraction)
+        for candidates, matches, target, (positive, negative) in zip(pool, matched, targets, drawn, strict=True):
             background = torch.full_like(negative, self.box_head.num_classes)
             boxes.append(candidates[torch.cat((positive, negative))])
             labels.append(torch.cat((target["labels"][matches[positive]], background)))
@@ -218,3 +221,12 @@ class RoIHead(nn.Module):
         found, label, score = found[solid], label[solid], score[solid]
         keep = batched_nms(found, score, label, self.nms_iou)[: self.max_detections]
         return {"boxes": found[keep], "labels": label[keep], "scores": score[keep]}
+
+
+def _leading(boxes: Sequence[Tensor], objects: Sequence[Tensor]) -> Tensor:
+    """Where the objects (n_i,) stand when the boxes (N_i,) of all pictures, objects first, are one list: (sum n_i,)."""
+    first, places = 0, []
+    for all_boxes, leading in zip(boxes, objects, strict=True):
+        places.append(torch.arange(first, first + len(leading), device=leading.device))
+        first += len(all_boxes)
+    return torch.cat(places)

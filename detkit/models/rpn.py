@@ -144,9 +144,9 @@ class RPN(nn.Module):
     def _losses(self, objectness: Tensor, deltas: Tensor, anchors: Tensor, targets: list[Target]) -> dict[str, Tensor]:
         """Losses of objectness (B, R) and deltas (B, R, 4) on anchors that are sampled picture by picture."""
         sampled, labels, positives, boxes = [], [], [], []
-        for picture, target in enumerate(targets):
-            matches = self.matcher(anchors, target["boxes"], target.get("ignore"))
-            positive, negative = sample(matches, self.samples, self.positive_fraction)
+        matched = [self.matcher(anchors, target["boxes"], target.get("ignore")) for target in targets]
+        drawn = sample(matched, self.samples, self.positive_fraction)
+        for picture, (target, matches, (positive, negative)) in enumerate(zip(targets, matched, drawn, strict=True)):
             first = picture * len(anchors)
             sampled.append(first + torch.cat((positive, negative)))
             labels.append(torch.cat((torch.ones_like(positive), torch.zeros_like(negative))))
