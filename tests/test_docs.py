@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from detkit.config.reference import reference
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -11,3 +13,14 @@ def test_the_tests_that_reliability_names_exist() -> None:
     assert len(named) > 20
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file} has no {test}"
+
+
+def test_the_config_reference_is_that_of_the_schema() -> None:
+    assert (ROOT / "docs/config.md").read_text(encoding="utf-8") == reference(), "python -m detkit.config.reference"
+
+
+def test_every_key_is_explained() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| (.+) \| `(.*)` \| (.*) \|$", reference(), re.M)
+    assert len(rows) > 100
+    assert [key for key, values, _, meaning in rows if not values or not meaning.endswith((".", "..."))] == []
+    assert ("train.clip_norm", "number, >= 0", "0", "Gradients are scaled to at most this norm; 0 is off.") in rows

@@ -13,18 +13,12 @@ from detkit.config.classifier import (
     ClassifierTrainConfig,
     FolderConfig,
 )
+from detkit.config.data import DataConfig
 from detkit.config.files import config_names, detector_config_name, load_config
 from detkit.config.keys import parse_overrides
+from detkit.config.model import BackboneConfig, ModelConfig, NeckConfig, RoIHeadConfig, RPNConfig
 from detkit.config.runs import Config, RunConfig, config_from_dict
-from detkit.config.sections import (
-    BackboneConfig,
-    DataConfig,
-    ModelConfig,
-    NeckConfig,
-    RoIHeadConfig,
-    RPNConfig,
-    TrainConfig,
-)
+from detkit.config.train import TrainConfig
 
 __all__ = [
     "BackboneConfig",

@@ -7,18 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from detkit.config.model import BackboneConfig
 from detkit.config.runs import RunConfig
-from detkit.config.sections import (
-    BackboneConfig,
-    Count,
-    Fraction,
-    Positive,
-    PositiveInt,
-    Seconds,
-    Section,
-    TrainConfig,
-    Triple,
-)
+from detkit.config.section import Count, Fraction, NotNegative, Positive, PositiveInt, Section, Triple
+from detkit.config.train import TrainConfig
 
 # The smallest picture that backbones take.
 MIN_SIZE = 33
@@ -26,14 +18,13 @@ Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class ClassifierModelConfig(Section):
-    """The net, in the layout of its paper (`backbone.padding=reference`), which has the same weights as the detector's.
-
-    Pictures become (picture - pixel_mean) / pixel_std, in 0..255, as detectors' pictures do.
-    """
+    """The net, in the layout of its paper, `backbone.padding=reference`; the weights are the same in a detector."""
 
     backbone: BackboneConfig = BackboneConfig(padding="reference")
     pixel_mean: Triple = (123.675, 116.28, 103.53)
+    """Subtracted from red, green and blue, in 0..255."""
     pixel_std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
+    """What they are then divided by."""
 
     @model_validator(mode="after")
     def _of_classifiers(self) -> "ClassifierModelConfig":
@@ -45,32 +36,41 @@ class ClassifierModelConfig(Section):
 
 
 class FolderConfig(Section):
-    """Pictures as root/`train_folder`/<class>/*.jpg and root/`val_folder`/<class>/*.jpg.
-
-    `size`: px of the square that the net sees. `crop` area: a part of the picture of `crop_scale` of its area and
-    `crop_ratio` (width over height); `side`: a `size` px square out of the picture whose short side is `short_sides` px
-    (from, to). Validation takes the middle `size` px out of a short side of `val_short_side` px. `flip`,
-    `vertical_flip`, `colour`: probabilities. `limit`: so many pictures of each split, evenly over the classes.
-    `on_bad` drop: leave out training pictures that cannot be read, and name them. `worker_timeout`: seconds without a
-    batch after which a loader worker counts as hanging, 0: never.
-    """
+    """Pictures as root/`train_folder`/<class>/*.jpg and root/`val_folder`/<class>/*.jpg."""
 
     root: str = "imagenet"
+    """The folder that holds both splits."""
     train_folder: str = "train"
+    """Its folder of training pictures."""
     val_folder: str = "val"
+    """Its folder of validation pictures."""
     workers: Count = 4
-    worker_timeout: Seconds = 600.0
+    """Processes that read pictures; 0: the training process itself."""
+    worker_timeout: NotNegative = 600.0
+    """Seconds without a batch after which a worker counts as hanging; 0: never."""
     limit: PositiveInt | None = None
+    """So many pictures of each split, evenly over the classes."""
     on_bad: Literal["stop", "drop"] = "stop"
+    """`drop`: leave out training pictures that cannot be read, and name them."""
     size: Annotated[int, Field(ge=MIN_SIZE)] = 224
+    """Pixels a side of the square that the net sees."""
     val_short_side: PositiveInt = 256
+    """Validation takes the middle `size` pixels out of a short side of so many."""
     crop: Literal["area", "side"] = "area"
+    """Training sees `area`: a part of the picture's area; `side`: a square out of a picture resized by its short
+    side."""
     crop_scale: tuple[Share, Share] = (0.08, 1.0)
+    """`crop=area`: share of the picture's area (from, to)."""
     crop_ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
+    """`crop=area`: width over height (from, to)."""
     short_sides: tuple[PositiveInt, PositiveInt] = (256, 256)
+    """`crop=side`: pixels of the short side (from, to)."""
     flip: Fraction = 0.5
+    """Probability of a mirrored picture."""
     vertical_flip: Fraction = 0.0
+    """Probability of a picture upside down."""
     colour: Fraction = 0.0
+    """Probability of changed colours."""
 
     @model_validator(mode="after")
     def _in_order(self) -> "FolderConfig":
@@ -85,18 +85,20 @@ class FolderConfig(Section):
 
 
 class ClassifierTrainConfig(TrainConfig):
-    """The run, as a detector's, and `label_smoothing`, the share of each label that is spread over all classes."""
+    """The run, as a detector's, and label smoothing."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each label that is spread over all classes."""
 
 
 class ClassifierConfig(RunConfig):
-    """All of a classifier's run: the model, the data, the training. `task` tells its checkpoints from detectors'."""
+    """All of a classifier's run: the model, the data, the training."""
 
     what = "a classifier"
     command = "detkit train-cls"
 
     task: Literal["classification"] = "classification"
+    """Tells its checkpoints from detectors'."""
     model: ClassifierModelConfig = ClassifierModelConfig()
     data: FolderConfig = FolderConfig()
     train: ClassifierTrainConfig = ClassifierTrainConfig()

@@ -5,17 +5,21 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
+from detkit.config.data import DataConfig
 from detkit.config.keys import set_key, unknown_key
-from detkit.config.sections import DataConfig, ModelConfig, Section, TrainConfig
+from detkit.config.model import ModelConfig
+from detkit.config.section import Section
+from detkit.config.train import TrainConfig
 
 
 class RunConfig(Section):
-    """What the configs of all kinds of runs have. `name` names the run folder: runs/NAME."""
+    """What the configs of all kinds of runs have."""
 
     what: ClassVar[str] = "a run"
     command: ClassVar[str] = ""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "detkit"
+    """Names the run folder: runs/NAME."""
 
     def replace(self, changes: Mapping[str, object]) -> Self:
         """A copy with some keys changed, e.g. {"train.epochs": 24}; checked like the original.

@@ -50,7 +50,7 @@ class Matcher:
 
 
 def sample(matches: Sequence[Tensor], count: int, positive_fraction: float) -> list[tuple[Tensor, Tensor]]:
-    """For the matches (N,) of each picture, indices of at most `count`: objects up to the fraction, the rest background.
+    """For the matches (N,) of each picture at most `count` indices: objects up to the fraction, the rest background.
 
     Returns (positive, negative) a picture, drawn at random. Where one kind is short, fewer are drawn; negatives fill up
     for missing positives. The numbers of all pictures are read at once: a GPU is waited for a single time.
