@@ -3,7 +3,8 @@
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,14 +18,25 @@ def write_atomically(
     the file that was at `path` is kept under that name. Raises OSError as the system gives it (disk full, not
     allowed); what was at `path` is then still there, and no temporary file is left.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    with replacing(path, path.with_name(f".{path.name}.tmp"), previous) as temporary, open(temporary, "wb") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path, temporary: Path, previous: Path | None = None) -> Iterator[Path]:
+    """Context in which `temporary`, in the same folder, is written; at its end it takes the place of `path`.
+
+    Where the context ends by an exception nothing is left of it. For what does not write through Python's files;
+    the rest is as in `write_atomically`.
+    """
     try:
-        with open(temporary, "wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
+        with open(temporary, "wb"):
+            pass  # says at once, and why, where nothing can be written
+        yield temporary
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         if previous is not None and path.exists():
             path.replace(previous)

@@ -1,12 +1,11 @@
 """Detector: a checkpoint file alone, to predictions on pictures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from detkit.build import build_detector, choose_device, choose_precision
@@ -15,12 +14,11 @@ from detkit.data.pictures import read_picture
 from detkit.data.resize import resize_picture
 from detkit.engine.checkpoint import best_weights
 from detkit.evaluation.run import predictor, to_original
+from detkit.merging import select
 from detkit.models.faster_rcnn import FasterRCNN
 from detkit.norm import fold_norm
 from detkit.ready_made import open_checkpoint
-from detkit.types import Detection
-
-Picture = NDArray[np.uint8]  # (H, W, 3) RGB
+from detkit.types import Detection, Picture
 
 
 class Detector:
@@ -79,7 +77,21 @@ class Detector:
         found: list[Detection] = []
         for first in range(0, len(pictures), batch_size):
             arrays = [_as_array(picture) for picture in pictures[first : first + batch_size]]
-            found.extend(self._detect(arrays))
+            found.extend(self.detect(arrays))
+        return found
+
+    def detect(self, pictures: Sequence[Picture], scale: float = 1.0) -> list[Detection]:
+        """Detections of each of some RGB arrays, as one batch, in their own pixels.
+
+        `scale` times as large as in training the detector sees them.
+        """
+        data = self.config.data
+        short, long = round(self.short_side * scale), round(data.long_side * scale)
+        images = [resize_picture(picture, short, long, data.resize) for picture in pictures]
+        found = []
+        for detection, image, picture in zip(self.predict(images), images, pictures, strict=True):
+            meta: Any = {"height": picture.shape[0], "width": picture.shape[1]}
+            found.append(to_original(detection, (image.shape[-2], image.shape[-1]), meta))
         return found
 
     def predict(self, images: list[Tensor]) -> list[Detection]:
@@ -88,21 +100,13 @@ class Detector:
 
     def _of_classes(self, found: Detection) -> Detection:
         known = torch.tensor([number is not None for number in self.category_ids], device=found["labels"].device)
-        keep = known[found["labels"]]
-        return {"boxes": found["boxes"][keep], "labels": found["labels"][keep], "scores": found["scores"][keep]}
+        return select(found, known[found["labels"]])
 
     @property
     def short_side(self) -> int:
         """To which the shorter side of a picture is resized, in pixels."""
         assert isinstance(self.config.data.short_side, int)  # `auto` is settled before a checkpoint is written
         return self.config.data.short_side
-
-    def _detect(self, arrays: list[Picture]) -> Iterator[Detection]:
-        data = self.config.data
-        images = [resize_picture(array, self.short_side, data.long_side, data.resize) for array in arrays]
-        for detection, image, array in zip(self.predict(images), images, arrays, strict=True):
-            meta: Any = {"height": array.shape[0], "width": array.shape[1]}
-            yield to_original(detection, (image.shape[-2], image.shape[-1]), meta)
 
 
 def trained_detector(path: str | Path, state: dict[str, Any], config: Config) -> FasterRCNN:

@@ -3,12 +3,16 @@
 N boxes of a picture, M ignore regions, P proposals, K classes. All boxes are (x1, y1, x2, y2) in pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 class Target(TypedDict):
@@ -25,6 +29,10 @@ class Detection(TypedDict):
     boxes: Tensor  # (N, 4) float32
     labels: Tensor  # (N,) int64 in [0, K)
     scores: Tensor  # (N,) float32 in (0, 1]
+
+
+# Detections of each picture, in its own pixels: a detector, or what looks closer with one.
+Detect = Callable[[Sequence[Picture]], list[Detection]]
 
 
 class Proposals(TypedDict):
