@@ -1,6 +1,6 @@
 """Detector: a checkpoint file alone, to predictions on pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Detector:
     `classes`: names by label; `category_ids`: those of the data set, None for an output that is no class (COCO's nets
     of 91 outputs have ten), which is never among the detections. `config`: as it was trained.
     `model`: the FasterRCNN, in eval mode, its norm folded. `score_thresholds`: the best one for each label, as
-    `detkit eval --write-thresholds` found them, None where nobody asked it.
+    `detkit eval --write-thresholds` found them, None where nobody asked it. `evaluation`: the step of these weights and
+    their metrics on the validation split, where the checkpoint has them.
     """
 
     def __init__(
@@ -42,11 +43,13 @@ class Detector:
         device: torch.device,
         precision: str,
         score_thresholds: Sequence[float] | None = None,
+        evaluation: Mapping[str, float] | None = None,
     ) -> None:
         self.model = fold_norm(model).to(device)
         self.config, self.classes, self.category_ids = config, tuple(classes), tuple(category_ids)
         self.device, self.precision = device, precision
         self.score_thresholds = None if score_thresholds is None else tuple(score_thresholds)
+        self.evaluation = dict(evaluation or {})
 
     @classmethod
     def load(
@@ -67,7 +70,8 @@ class Detector:
         model = trained_detector(path, state, config)
         chosen = choose_device(device)
         known = state["classes"], state["category_ids"]
-        return cls(model, config, *known, chosen, choose_precision(precision, chosen)[0], state.get("score_thresholds"))
+        kept = state.get("score_thresholds"), state.get("evaluation")
+        return cls(model, config, *known, chosen, choose_precision(precision, chosen)[0], *kept)
 
     def __call__(self, pictures: Sequence[str | Path | Picture], batch_size: int = 1) -> list[Detection]:
         """Detections of each picture in its own pixels; files are turned as their EXIF data say.

@@ -29,6 +29,7 @@ FLOORS = [
         "validation",
         "video",
     },
+    {"web"},
     {"cli", "__main__"},
     {"configs"},
 ]

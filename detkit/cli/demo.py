@@ -12,6 +12,7 @@ from detkit.cli.demo_files import find_files, is_video, target_files
 from detkit.cli.demo_findings import Findings
 from detkit.cli.errors import Debug, run_command
 from detkit.cli.thresholds import chosen_threshold
+from detkit.cli.web import HOST, PORT, Host, Port, serve_page
 from detkit.engine.signals import StopSignals
 from detkit.predict import Detector
 from detkit.validation import show_progress
@@ -23,23 +24,33 @@ OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_0-9]+)+=")
 def demo(
     checkpoint: Annotated[Path, typer.Argument(help="best.pth or last.pth of a run, or coco:NAME.")],
     pictures: Annotated[
-        list[str],
-        typer.Argument(help="Pictures, videos, folders, patterns such as 'a/*.jpg'; and section.key=value overrides."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Pictures, videos, folders, patterns such as 'a/*.jpg'; and section.key=value overrides.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder for what is drawn, and the detections.")] = Path("out"),
     score: Annotated[
         str, typer.Option(help="Draw and write detections from this score on; auto: each class's own.")
     ] = "0.5",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
+    web: Annotated[bool, typer.Option("--web", help="Serve a page to drop pictures into instead.")] = False,
+    host: Host = HOST,
+    port: Port = PORT,
     debug: Debug = False,
 ) -> None:
     """Detect on pictures and videos: draws boxes; writes predictions.json (COCO's result format) and images.json.
 
     A video becomes NAME.webm, without its sound, and NAME.webm.json with the detections of each frame.
     """
-    overrides = [text for text in pictures if OVERRIDE.match(text) and not Path(text).exists()]
-    files = find_files([text for text in pictures if text not in overrides], output)
+    overrides = [text for text in pictures or [] if OVERRIDE.match(text) and not Path(text).exists()]
+    sources = [text for text in pictures or [] if text not in overrides]
+    if web:
+        serve_page(checkpoint, sources, overrides, score, device, precision, host, port)
+        return
+    files = find_files(sources, output)
     targets = target_files(files, output)
     detector = Detector.load(checkpoint, device, precision, overrides)
     threshold = chosen_threshold(score, detector)

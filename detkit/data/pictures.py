@@ -33,7 +33,12 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.
     EXIF orientation is applied, unless the picture as it is stored has the `size` (height, width) that the annotations
     state. Raises ValueError, which names the file, when it is missing, truncated, no picture, or of another size.
     """
-    picture, orientation = read_stored(path)
+    return decode_picture(_read_bytes(path), path, size)
+
+
+def decode_picture(data: bytes, name: str | Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """The picture that the bytes of a file hold, as `read_picture` gives it; `name` is for the errors."""
+    picture, orientation = _decode_stored(data, name)
     turn = TURNS.get(orientation, (False, False, False))
     stored = picture.shape[:2]
     if stored == size:
@@ -41,7 +46,7 @@ def read_picture(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.
     turned = stored[::-1] if turn[0] else stored
     if size is not None and turned != size:
         raise ValueError(
-            f"{path} is {stored[1]} x {stored[0]} px (width x height), but its annotations are for"
+            f"{name} is {stored[1]} x {stored[0]} px (width x height), but its annotations are for"
             f" {size[1]} x {size[0]}; bring back the original picture, or scale the boxes and correct the JSON"
         )
     return _turn(picture, *turn)
@@ -52,47 +57,49 @@ def read_stored(path: Path) -> tuple[NDArray[np.uint8], int]:
 
     Raises ValueError as `read_picture` does.
     """
-    data = _read_bytes(path)
-    _refuse_huge(path, data)
-    return _to_rgb(_decode(path, data), path), _orientation(data)
+    return _decode_stored(_read_bytes(path), path)
+
+
+def _decode_stored(data: bytes, name: str | Path) -> tuple[NDArray[np.uint8], int]:
+    if not data:
+        raise ValueError(f"{name} is an empty file, not a picture")
+    _refuse_huge(name, data)
+    return _to_rgb(_decode(name, data), name), _orientation(data)
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise ValueError(f"there is no picture {path}") from None
     except OSError as error:
         raise ValueError(f"cannot read the picture {path}: {error.strerror}") from None
-    if not data:
-        raise ValueError(f"{path} is an empty file, not a picture")
-    return data
 
 
-def _refuse_huge(path: Path, data: bytes) -> None:
+def _refuse_huge(name: str | Path, data: bytes) -> None:
     """Stop at a few bytes that would become gigabytes; only the header is read. Pillow's limit, 179 megapixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             Image.open(io.BytesIO(data)).close()
     except Image.DecompressionBombError:
-        raise ValueError(f"{path} has more than 179 megapixels; scale it down before use") from None
+        raise ValueError(f"{name} has more than 179 megapixels; scale it down before use") from None
     except (OSError, SyntaxError, ValueError):
         pass  # not for Pillow to judge: decoding says what is wrong
 
 
-def _decode(path: Path, data: bytes) -> NDArray[np.generic]:
+def _decode(name: str | Path, data: bytes) -> NDArray[np.generic]:
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         if is_out_of_memory(error):
-            raise MemoryError(f"out of memory when reading the picture {path}") from None
-        raise ValueError(f"cannot read the picture {path}: {error}") from None
+            raise MemoryError(f"out of memory when reading the picture {name}") from None
+        raise ValueError(f"cannot read the picture {name}: {error}") from None
     # OpenCV fills what is missing at the end of a JPEG with grey; Pillow, which is slower, does not.
     if picture is None or not _has_end(data):
         fault = _pillow_fault(data)
         if picture is None or fault:
-            raise ValueError(f"cannot read the picture {path}: {fault or 'the format is not supported'}")
+            raise ValueError(f"cannot read the picture {name}: {fault or 'the format is not supported'}")
     return picture
 
 
@@ -118,14 +125,14 @@ def _pillow_fault(data: bytes) -> str:
     return ""
 
 
-def _to_rgb(picture: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
+def _to_rgb(picture: NDArray[np.generic], name: str | Path) -> NDArray[np.uint8]:
     if picture.dtype == np.uint16:
         picture = np.right_shift(picture.astype(np.uint16, copy=False), 8)
     elif picture.dtype != np.uint8:
-        raise ValueError(f"{path} has pixels of type {picture.dtype}; pictures of 8 or 16 bits are supported")
+        raise ValueError(f"{name} has pixels of type {picture.dtype}; pictures of 8 or 16 bits are supported")
     channels = 1 if picture.ndim == 2 else picture.shape[2]
     if channels not in (1, 3, 4):
-        raise ValueError(f"{path} has {channels} channels; grey, RGB and RGBA pictures are supported")
+        raise ValueError(f"{name} has {channels} channels; grey, RGB and RGBA pictures are supported")
     code = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}[channels]
     return cv2.cvtColor(picture.astype(np.uint8, copy=False), code).astype(np.uint8, copy=False)
 

@@ -1,0 +1,47 @@
+"""`detkit demo CHECKPOINT --web`: the page, where one drops pictures, in place of files."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from detkit.cli.output import say
+from detkit.cli.thresholds import chosen_threshold
+from detkit.predict import Detector
+
+HOST, PORT = "127.0.0.1", 7860
+Host = Annotated[str, typer.Option(help="Of the page: 0.0.0.0 lets other machines see it.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0 takes a free one.")]
+
+
+def serve_page(
+    checkpoint: Path,
+    sources: Sequence[str],
+    overrides: Sequence[str],
+    score: str,
+    device: str,
+    precision: str,
+    host: str,
+    port: int,
+) -> None:
+    """Serve the page of a checkpoint until a signal ends it, exit status 130 after Ctrl-C.
+
+    `score` is where the slider begins. Raises ValueError where gradio is missing, pictures are named, the score is no
+    number, or the address cannot be had.
+    """
+    if find_spec("gradio") is None:
+        raise ValueError("the page needs gradio, which is not installed: pip install 'detkit[web]'")
+    if sources:
+        raise ValueError(f"--web: pictures are dropped into the page, but {sources[0]!r} is named on the command line")
+    from detkit.web.serving import Address, serve  # gradio takes a second to import
+
+    console = Console()
+    with Address(host, port) as address:
+        detector = Detector.load(checkpoint, device, precision, overrides)
+        threshold = chosen_threshold(score, detector)
+        if not isinstance(threshold, float):
+            raise ValueError("--web: --score takes a number, where the page's slider begins")
+        serve(detector, Path(checkpoint).name, threshold, address, lambda text: say(console, text))

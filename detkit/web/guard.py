@@ -1,0 +1,111 @@
+"""What stands before gradio: it lets nothing through that the page does not need.
+
+gradio itself serves no file but those it was handed. It would, however, fetch other machines' files on demand.
+"""
+
+import json
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from detkit.web.reading import MAX_BYTES
+
+MAX_UPLOAD = 16 * MAX_BYTES  # of all files that are sent at once
+MAX_WORDS = 2**20  # of a request that is no upload
+HEADERS = {
+    # gradio's page has scripts and styles in it; nothing may come from, or go to, another server.
+    "Content-Security-Policy": (
+        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline';"
+        " img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' blob:; worker-src 'self' blob:;"
+        " frame-ancestors 'none'; form-action 'self'; base-uri 'self'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Guard:
+    """ASGI middleware: sizes are limited, other sites' requests refused, and nothing is fetched from elsewhere."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        refusal = _refusal(scope)
+        if refusal is None and _is_words(scope):
+            receive, refusal = await _read_words(receive)
+        app = self.app if refusal is None else PlainTextResponse(refusal[1], refusal[0])
+        await app(scope, receive, _with_headers(send))
+
+
+def _refusal(scope: Scope) -> tuple[int, str] | None:
+    """Status and reason for a request that is refused by its head alone."""
+    if "=http:" in scope["path"] or "=https:" in scope["path"]:
+        return 403, "This page fetches nothing from other servers."
+    if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+        return None
+    headers = Headers(scope=scope)
+    if headers.get("sec-fetch-site") == "cross-site":
+        return 403, "This page takes nothing from other sites."
+    length = headers.get("content-length", "")
+    if not length.isdecimal():
+        return 411, "The length of the request is missing."
+    limit = MAX_WORDS if _is_words(scope) else MAX_UPLOAD
+    if int(length) > limit:
+        return 413, f"Up to {limit // 2**20} MiB are taken at once."
+    return None
+
+
+def _is_words(scope: Scope) -> bool:
+    return scope["method"] == "POST" and not scope["path"].endswith("/upload")
+
+
+async def _read_words(receive: Receive) -> tuple[Receive, tuple[int, str] | None]:
+    """The request's body, to be received again, and why it is refused: it names files by their address elsewhere."""
+    body = b""
+    message: Message = {"more_body": True}
+    while message.get("more_body"):
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_WORDS:
+            return receive, (413, f"Up to {MAX_WORDS // 2**20} MiB are taken at once.")
+    try:
+        refused = _names_elsewhere(json.loads(body)) if body else False
+    except (ValueError, RecursionError):
+        return receive, (400, "Expected JSON.")
+    again = _Again(body, receive)
+    return again, (403, "This page fetches nothing from other servers.") if refused else None
+
+
+class _Again:
+    """Gives the body that was read, then what comes after it: that the client has gone."""
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self.message: Message | None = {"type": "http.request", "body": body, "more_body": False}
+        self.receive = receive
+
+    async def __call__(self) -> Message:
+        message, self.message = self.message, None
+        return await self.receive() if message is None else message
+
+
+def _names_elsewhere(value: Any) -> bool:
+    """Whether some `path` in JSON is not a path on this machine; gradio would fetch it."""
+    if isinstance(value, dict):
+        path = value.get("path")
+        return (isinstance(path, str) and "://" in path) or any(map(_names_elsewhere, value.values()))
+    return isinstance(value, list) and any(map(_names_elsewhere, value))
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(HEADERS)
+        await send(message)
+
+    return sending
