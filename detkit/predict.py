@@ -18,7 +18,7 @@ from detkit.merging import select
 from detkit.models.faster_rcnn import FasterRCNN
 from detkit.norm import fold_norm
 from detkit.ready_made import open_checkpoint
-from detkit.types import Detection, Picture
+from detkit.types import Detection, Picture, Proposals
 
 
 class Detector:
@@ -101,6 +101,15 @@ class Detector:
     def predict(self, images: list[Tensor]) -> list[Detection]:
         """Detections for resized pictures (3, h, w) in their pixels, as evaluation asks for."""
         return [self._of_classes(found) for found in predictor(self.model, self.device, self.precision)(images)]
+
+    def predict_with_proposals(
+        self, images: list[Tensor], at_least: int = 0
+    ) -> tuple[list[Detection], list[Proposals]]:
+        """What `predict` returns, and the proposals of the RPN; see `FasterRCNN.predict_with_proposals`."""
+        moved = [image.to(self.device) for image in images]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            detections, proposals = self.model.predict_with_proposals(moved, at_least)
+        return [self._of_classes(found) for found in detections], proposals
 
     def _of_classes(self, found: Detection) -> Detection:
         known = torch.tensor([number is not None for number in self.category_ids], device=found["labels"].device)

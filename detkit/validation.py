@@ -18,6 +18,7 @@ from detkit.evaluation.coco import Backend, Evaluation, check_ground_truth, dete
 from detkit.evaluation.losses import LossMeans, joined_means
 from detkit.evaluation.run import (
     Predict,
+    PredictBatch,
     predict_all,
     predict_batches,
     predictor,
@@ -47,7 +48,17 @@ def score(
     progress: Callable[[int], None] | None = None,
 ) -> Scored:
     """Run a predictor over all pictures of a loader and score it by COCO's metrics."""
-    detections, metas = predict_all(predict, loader.epoch(0), progress)
+    return score_batches(lambda batch: predict(batch.images), loader, backend, progress)
+
+
+def score_batches(
+    predict: PredictBatch,
+    loader: EpochLoader,
+    backend: Backend = "hotcoco",
+    progress: Callable[[int], None] | None = None,
+) -> Scored:
+    """As `score`, for what also looks at the targets."""
+    detections, metas = predict_batches(predict, loader.epoch(0), progress)
     return _scored(dict(zip((meta["image_id"] for meta in metas), detections, strict=True)), loader, backend)
 
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"files", "coco_json", "large_pages", "memory", "types", "boxes", "norm", "convolution"}
     | {"config", "weights", "foreign", "pretrained", "backbones"},
-    {"data", "formats", "models", "evaluation", "engine", "visualize"},
+    {"data", "formats", "models", "evaluation", "engine", "visualize", "pages"},
     {
         "browsing",
         "build",
@@ -25,6 +25,7 @@ FLOORS = [
         "ready_made",
         "predict",
         "profiling",
+        "report",
         "summary",
         "validation",
         "video",

@@ -1,22 +1,16 @@
-"""The findings as one HTML file: a table, and a gallery of the first places of each code, boxes drawn.
+"""The findings as one HTML file: a table, and a gallery of the first places of each code, boxes drawn."""
 
-Everything that comes from the data is escaped; pictures are inside the file; nothing is fetched.
-"""
-
-import base64
 from collections.abc import Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from jinja2 import Environment
 from numpy.typing import NDArray
 
 from detkit.data.pictures import read_stored
 from detkit.doctor.findings import GRADES, Finding, Place
 from detkit.doctor.table import Table
+from detkit.pages import jpeg_uri, render_page
 from detkit.visualize import draw_mark, fit_picture
 
 LISTED = 50  # places of a code in words
@@ -26,8 +20,6 @@ SIDE = 320  # px of the longer side of a picture in the page
 
 def render(title: str, findings: Sequence[Finding], tables: Sequence[Table]) -> str:
     """The page as text."""
-    template = resources.files("detkit.doctor").joinpath("page.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     counts = {grade: sum(f.count for f in findings if f.code.grade == grade) for grade in GRADES}
     splits = [
         {
@@ -44,7 +36,7 @@ def render(title: str, findings: Sequence[Finding], tables: Sequence[Table]) -> 
          "more": max(f.count - LISTED, 0), "pictures": list(_gallery(f))}
         for f in findings
     ]  # fmt: skip
-    return environment.from_string(template).render(title=title, counts=counts, splits=splits, sections=sections)
+    return render_page("doctor/page.html", title=title, counts=counts, splits=splits, sections=sections)
 
 
 def _gallery(finding: Finding) -> Iterator[dict[str, Any]]:
@@ -58,7 +50,7 @@ def _gallery(finding: Finding) -> Iterator[dict[str, Any]]:
         drawn = _draw(place, [other for other in finding.places if other.picture == place.picture])
         if drawn is not None:
             shown.add(place.picture)
-            yield {"data": _as_jpeg(drawn), "caption": place.text()}
+            yield {"data": jpeg_uri(drawn), "caption": place.text()}
 
 
 def _draw(place: Place, together: Sequence[Place]) -> NDArray[np.uint8] | None:
@@ -75,8 +67,3 @@ def _draw(place: Place, together: Sequence[Place]) -> NDArray[np.uint8] | None:
             corners = (x * scales[1], y * scales[0], (x + w) * scales[1], (y + h) * scales[0])
             small = draw_mark(small, corners, str(other.annotation_id))
     return small
-
-
-def _as_jpeg(picture: NDArray[np.uint8]) -> str:
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return base64.b64encode(data.tobytes()).decode()

@@ -196,9 +196,9 @@ def _evaluate(truth: GroundTruth, found: DetectionColumns, backend: Backend) -> 
         boxes = int(((truth.category_ids == category["id"]) & ~truth.crowd).sum())
         part = slice(k, k + 1)
         score = ClassScore(
-            _mean(precision[:, :, part, 0, 2]),
-            _mean(precision[0, :, part, 0, 2]),
-            _mean(recall[:, part, 0, 2]),
+            mean_known(precision[:, :, part, 0, 2]),
+            mean_known(precision[0, :, part, 0, 2]),
+            mean_known(recall[:, part, 0, 2]),
             boxes,
         )
         name = category["name"]
@@ -213,15 +213,17 @@ def _metrics(precision: Table, recall: Table) -> dict[str, float]:
         *(recall[:, :, 0, limit] for limit in (0, 1, 2)),
         *(recall[:, :, area, 2] for area in (1, 2, 3)),
     )  # fmt: skip
-    return {name: _mean(part) for name, part in zip(COCO_METRICS, parts, strict=True)}
+    return {name: mean_known(part) for name, part in zip(COCO_METRICS, parts, strict=True)}
 
 
-def _mean(values: Table) -> float:
+def mean_known(values: Table) -> float:
+    """Mean of what is not -1; -1 where nothing is left."""
     known = values[values > -1]
     return float(known.mean()) if known.size else -1.0
 
 
-def _hotcoco(truth: GroundTruth, found: DetectionColumns) -> tuple[Table, Table]:
+def hotcoco_evaluator(truth: GroundTruth, found: DetectionColumns) -> hotcoco.COCOeval:
+    """hotcoco's evaluator, not run yet; both are numbered from 1, in their order."""
     ground_truth = hotcoco.COCO.from_arrays(
         truth.images,
         truth.categories,
@@ -234,7 +236,11 @@ def _hotcoco(truth: GroundTruth, found: DetectionColumns) -> tuple[Table, Table]
     )
     columns = (found.image_ids, found.boxes, found.scores, found.category_ids)
     detections = ground_truth.load_res(np.column_stack(columns).astype(np.float64))
-    return _tables(hotcoco.COCOeval(ground_truth, detections, "bbox"))
+    return hotcoco.COCOeval(ground_truth, detections, "bbox")
+
+
+def _hotcoco(truth: GroundTruth, found: DetectionColumns) -> tuple[Table, Table]:
+    return _tables(hotcoco_evaluator(truth, found))
 
 
 def _pycocotools(truth: GroundTruth, found: DetectionColumns) -> tuple[Table, Table]:

@@ -70,6 +70,10 @@ class DetectionColumns:
     boxes: NDArray[np.float64]  # (N, 4)
     scores: NDArray[np.float64]  # (N,)
 
+    def select(self, keep: NDArray[np.bool_]) -> "DetectionColumns":
+        """The detections chosen by the mask `keep` (N,)."""
+        return DetectionColumns(self.image_ids[keep], self.category_ids[keep], self.boxes[keep], self.scores[keep])
+
 
 def read_ground_truth(source: Path | Json) -> GroundTruth:
     """Columns of COCO annotations, given as a file or as its content.

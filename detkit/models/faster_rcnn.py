@@ -47,9 +47,18 @@ class FasterRCNN(nn.Module):
     @torch.no_grad()
     def predict(self, images: list[Tensor]) -> list[Detection]:
         """Detections of each picture, in pixels of the picture as given. Meant for eval mode."""
-        features = self.features(images)
-        proposals, _ = self.rpn(features, _sizes(images))
-        return self.roi_head.predict(features, proposals, _sizes(images))
+        return self.predict_with_proposals(images)[0]
+
+    @torch.no_grad()
+    def predict_with_proposals(
+        self, images: list[Tensor], at_least: int = 0
+    ) -> tuple[list[Detection], list[Proposals]]:
+        """What `predict` returns, and the proposals, best first: those of the RoI head, then more up to `at_least`."""
+        features, sizes = self.features(images), _sizes(images)
+        proposals, _ = self.rpn(features, sizes, at_least=at_least)
+        count = self.rpn.test_counts.post_nms
+        seen: list[Proposals] = [{"boxes": p["boxes"][:count], "scores": p["scores"][:count]} for p in proposals]
+        return self.roi_head.predict(features, seen, sizes), proposals
 
     @torch.no_grad()
     def predict_with_losses(

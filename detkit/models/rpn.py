@@ -89,18 +89,25 @@ class RPN(nn.Module):
         self.box_loss_weight = box_loss_weight
 
     def forward(
-        self, features: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]], targets: list[Target] | None = None
+        self,
+        features: Sequence[Tensor],
+        image_sizes: Sequence[tuple[int, int]],
+        targets: list[Target] | None = None,
+        at_least: int = 0,
     ) -> tuple[list[Proposals], dict[str, Tensor]]:
         """Levels (B, C, H_i, W_i) and (height, width) of each picture to its proposals, clipped to the picture.
 
-        With targets also the losses `loss_objectness` and `loss_rpn_box`; without, the dict is empty.
+        With targets also the losses `loss_objectness` and `loss_rpn_box`; without, the dict is empty. `at_least`: as
+        many proposals, where there are some, although the counts ask for less.
         """
         maps = self.head(features)
         anchors = self.anchors([(feature.shape[-2], feature.shape[-1]) for feature in features])
         objectness = [_flatten(level, 1).squeeze(-1).float() for level, _ in maps]
         deltas = [_flatten(level, 4).float() for _, level in maps]
         with torch.no_grad():
-            proposals = self._propose(objectness, deltas, anchors, image_sizes, targets is not None)
+            counts = self.train_counts if targets is not None else self.test_counts
+            counts = ProposalCounts(counts.pre_nms, max(counts.post_nms, at_least))
+            proposals = self._propose(objectness, deltas, anchors, image_sizes, counts)
         if targets is None:
             return proposals, {}
         return proposals, self._losses(torch.cat(objectness, 1), torch.cat(deltas, 1), anchors, targets)
@@ -111,10 +118,9 @@ class RPN(nn.Module):
         deltas: list[Tensor],
         anchors: Tensor,
         image_sizes: Sequence[tuple[int, int]],
-        training: bool,
+        counts: ProposalCounts,
     ) -> list[Proposals]:
         """The best anchors of each level (B, R_i), decoded, clipped, and thinned out level by level."""
-        counts = self.train_counts if training else self.test_counts
         if self.sigmoid == "first":
             objectness = [level.sigmoid() for level in objectness]
         scores, index, level = _top_of_levels(objectness, counts.pre_nms, by_sort=self.sigmoid == "first")
