@@ -25,7 +25,7 @@ from detkit.evaluation.run import (
     predictor_with_losses,
     to_original,
 )
-from detkit.types import Detection, Meta, Target
+from detkit.types import Detect, Detection, Meta, Target
 from detkit.visualize import contact_sheet, write_picture
 
 SHEET_PICTURES = 8
@@ -59,12 +59,24 @@ def score_batches(
 ) -> Scored:
     """As `score`, for what also looks at the targets."""
     detections, metas = predict_batches(predict, loader.epoch(0), progress)
-    return _scored(dict(zip((meta["image_id"] for meta in metas), detections, strict=True)), loader, backend)
+    found = dict(zip((meta["image_id"] for meta in metas), detections, strict=True))
+    return _scored(found, loader.dataset.index, backend)
 
 
-def _scored(found: dict[int, Detection], loader: EpochLoader, backend: Backend = "hotcoco") -> Scored:
+def score_pictures(
+    detect: Detect, index: CocoIndex, backend: Backend = "hotcoco", progress: Callable[[int], None] | None = None
+) -> Scored:
+    """As `score`, for what looks at the pictures as they are: at tiles, or at several sizes."""
+    found: dict[int, Detection] = {}
+    for i in range(len(index)):
+        (found[int(index.image_ids[i])],) = detect([_picture(index, i)])
+        if progress is not None:
+            progress(1)
+    return _scored(found, index, backend)
+
+
+def _scored(found: dict[int, Detection], index: CocoIndex, backend: Backend = "hotcoco") -> Scored:
     """Scores of what was found in each picture, by its id."""
-    index = loader.dataset.index
     found = dict(sorted(found.items()))
     rows = detection_rows(list(found.values()), list(found), index.category_ids)
     evaluation = evaluate_detections(ground_truth(index), rows, backend, index.image_ids.tolist())
@@ -116,7 +128,7 @@ class Validation:
         return predict_batches(predictor_with_losses(module, self.device, self.precision, means), batches)
 
     def _score(self, found: dict[int, Detection], step: int) -> dict[str, float]:
-        scored = _scored(found, self.loader)
+        scored = _scored(found, self.loader.dataset.index)
         write_picture(self.folder / f"sheet_{step:07d}.jpg", sheet(scored.index, scored.detections))
         return scored.evaluation.metrics
 

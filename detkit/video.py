@@ -25,7 +25,9 @@ SUFFIXES = frozenset(
 )
 WRITTEN = ".webm"
 CODEC = "VP80"
+SMALLEST = 8  # px a side; of smaller frames OpenCV writes none, without a word
 USUAL_RATE = 25.0  # frames a second, of files that state none
+CLOCK = 1000  # what OpenCV gives as the rate of a file that has none: the ticks of its clock
 TOLERANCE = 0.25  # seconds by which a file may end before its stated length, as sound may last longer than the picture
 
 
@@ -52,10 +54,10 @@ class VideoReader:
             raise ValueError(f"cannot read the video {path}: {self._fault()}")
         self.height, self.width = self._next[0].shape[:2]
         stated = self._capture.get(cv2.CAP_PROP_FPS)
-        self.states_rate = math.isfinite(stated) and 0 < stated <= 1000
+        self.states_rate = math.isfinite(stated) and 0 < stated < CLOCK
         self.rate = stated if self.states_rate else USUAL_RATE
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.frames = round(count) if math.isfinite(count) and count > 0 else None
+        self.frames = round(count) if self.states_rate and math.isfinite(count) and count > 0 else None
         self._end = 0.0
 
     def __enter__(self) -> "VideoReader":
@@ -119,7 +121,7 @@ def write_video(path: Path, rate: float, height: int, width: int) -> Iterator[Ca
             writer = cv2.VideoWriter(
                 str(temporary.absolute()), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*CODEC), rate, size
             )
-        if not writer.isOpened():
+        if not writer.isOpened() or min(size) < SMALLEST:
             raise ValueError(
                 f"cannot write {path}: OpenCV has no encoder for {width} x {height} px at {rate:g} frames/s"
             )
@@ -139,13 +141,15 @@ def write_video(path: Path, rate: float, height: int, width: int) -> Iterator[Ca
 
 
 def _check_complete(written: Path, path: Path, frames: int) -> None:
-    """OpenCV does not say when a disk is full, but the length is written last."""
+    """OpenCV does not say when a disk is full, and the head of the file states all frames even then."""
     with _quiet():
         capture = cv2.VideoCapture(str(written.absolute()), cv2.CAP_FFMPEG)
-        found = capture.get(cv2.CAP_PROP_FRAME_COUNT) if capture.isOpened() else 0
+        found = 0
+        while capture.grab():
+            found += 1
         capture.release()
-    if abs(found - frames) > 1:
-        raise OSError(errno.EIO, "not all frames reached the disk; is it full?", str(path))
+    if found != frames:
+        raise OSError(errno.EIO, f"{found} of {frames} frames reached the disk; is it full?", str(path))
 
 
 @contextmanager

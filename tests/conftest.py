@@ -24,6 +24,7 @@ from detkit.cli.reproduce import main as reproduce_main
 from detkit.cli.train import main as train_main
 from detkit.cli.train_cls import main as train_cls_main
 from detkit.data.shapes import draw_shapes
+from detkit.predict import Detector
 
 MAINS = {
     "train": train_main,
@@ -119,6 +120,12 @@ def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         sys.argv = before
     assert ended.value.code in (0, None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def trained_detector(trained: Path) -> Detector:
+    """That of `trained`, which says what it finds whatever the score."""
+    return Detector.load(trained / "last.pth", overrides=["model.score_threshold=0.01"])
 
 
 def metric_rows(folder: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ FLOORS = [
     | {"config", "weights", "foreign", "pretrained", "backbones"},
     {"data", "formats", "models", "evaluation", "engine", "visualize", "pages"},
     {
+        "augmented",
         "browsing",
         "build",
         "curves",
@@ -26,6 +27,7 @@ FLOORS = [
         "predict",
         "profiling",
         "report",
+        "slicing",
         "summary",
         "validation",
         "video",

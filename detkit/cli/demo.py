@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from detkit.cli.closer import Overlap, Slice, Tta, closer
 from detkit.cli.demo_files import find_files, is_video, target_files
 from detkit.cli.demo_findings import Findings
 from detkit.cli.errors import Debug, run_command
@@ -34,6 +35,9 @@ def demo(
     score: Annotated[
         str, typer.Option(help="Draw and write detections from this score on; auto: each class's own.")
     ] = "0.5",
+    tile: Slice = None,
+    overlap: Overlap = 0.2,
+    tta: Tta = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
     web: Annotated[bool, typer.Option("--web", help="Serve a page to drop pictures into instead.")] = False,
@@ -55,7 +59,8 @@ def demo(
     detector = Detector.load(checkpoint, device, precision, overrides)
     threshold = chosen_threshold(score, detector)
     output.mkdir(parents=True, exist_ok=True)
-    findings = Findings(detector.detect, detector.classes, detector.category_ids, threshold)
+    detect = closer(detector, tile, overlap, tta) or detector.detect
+    findings = Findings(detect, detector.classes, detector.category_ids, threshold)
     with StopSignals() as signals, signals.immediate():
         _look_at(files, targets, findings)
         findings.write(output)

@@ -80,9 +80,10 @@ class Findings:
 
     def print(self, console: Console, output: Path) -> None:
         """Print how many objects of each class were found, and what the drawn videos lack."""
-        looked_at = [f"{len(self.images)} pictures"] if self.images or not self._videos else []
-        looked_at += [f"{self._frames} frames of {self._videos} videos"] if self._videos else []
-        table = Table("class", "found", title=escape(f"{' and '.join(looked_at)} in {output}"))
+        looked_at = [_count(len(self.images), "picture")] if self.images or not self._videos else []
+        looked_at += [f"{_count(self._frames, 'frame')} of {_count(self._videos, 'video')}"] if self._videos else []
+        say(console, f"{' and '.join(looked_at)} in {output}")
+        table = Table("class", "found")
         for name, count in self._counts.most_common():
             table.add_row(escape(name), str(count))
         console.print(table)
@@ -117,3 +118,7 @@ def _frames_as_json(head: dict[str, Any], frames: Sequence[dict[str, Any]]) -> s
     """An object with a frame a line, as videos have many."""
     lines = ",\n".join(json.dumps(frame) for frame in frames)
     return json.dumps(head, ensure_ascii=False)[:-1] + f', "frames": [\n{lines}\n]}}\n'
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from detkit.build import build_val_data, build_val_loader
+from detkit.cli.closer import Overlap, Slice, Tta, closer
 from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.cli.output import refuse_existing, say
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -18,7 +19,8 @@ from detkit.files import write_atomically, write_json
 from detkit.predict import Detector
 from detkit.report import Inspection, inspect, render
 from detkit.report.earlier import read_earlier
-from detkit.validation import show_progress
+from detkit.types import Detect
+from detkit.validation import Scored, score_pictures, show_progress
 
 
 def evaluate(
@@ -42,6 +44,9 @@ def evaluate(
         bool, typer.Option("--write-thresholds", help="Keep each class's best score in CHECKPOINT, for the demo.")
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
+    tile: Slice = None,
+    overlap: Overlap = 0.2,
+    tta: Tta = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",
     debug: Debug = False,
@@ -56,12 +61,16 @@ def evaluate(
     if write_thresholds and not checkpoint.is_file():
         raise ValueError(f"--write-thresholds: there is no checkpoint file {checkpoint} to write them to")
     detector = Detector.load(checkpoint, device, precision, overrides or [])
-    inspection = inspect_checkpoint(detector, backend, batch_size)  # type: ignore[arg-type]
-    scored, console = inspection.scored, Console(stderr=json_file == Path("-"))
+    look = closer(detector, tile, overlap, tta)
+    if look is not None and (report is not None or write_thresholds):
+        raise ValueError("--report and --write-thresholds are about the plain detector: leave out --slice and --tta")
+    inspection = None if look else inspect_checkpoint(detector, backend, batch_size)  # type: ignore[arg-type]
+    scored = inspection.scored if inspection else score_closer(detector, look, backend)  # type: ignore[arg-type]
+    console = Console(stderr=json_file == Path("-"))
     if predictions is not None:
         write_predictions(predictions, scored.rows)
     if json_file == Path("-"):
-        typer.echo(json.dumps(_numbers(inspection), indent=2))
+        typer.echo(json.dumps(_numbers(scored, inspection), indent=2))
     else:
         index = scored.index
         say(console, f"{len(index)} pictures of {index.images}, annotations {index.annotations}")
@@ -69,12 +78,12 @@ def evaluate(
         console.print(class_table(scored.evaluation.classes))
     if json_file is not None and json_file != Path("-"):
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json_file, _numbers(inspection))
-    if report is not None:
+        write_json(json_file, _numbers(scored, inspection))
+    if report is not None and inspection:
         report.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(report, render(str(checkpoint), inspection, earlier))
         say(console, f"page: {report}")
-    if write_thresholds:
+    if write_thresholds and inspection:
         _write_thresholds(console, checkpoint, inspection)
 
 
@@ -98,10 +107,18 @@ def inspect_checkpoint(detector: Detector, backend: Backend, batch_size: int) ->
         return inspect(detector, loader, batch_size, backend, lambda count: progress.advance(task, count))
 
 
-def _numbers(inspection: Inspection) -> dict[str, Any]:
-    evaluation = inspection.scored.evaluation
-    classes = {name: asdict(numbers) for name, numbers in evaluation.classes.items()}
-    return {"metrics": evaluation.metrics, "classes": classes, **inspection.as_json()}
+def score_closer(detector: Detector, look: Detect, backend: Backend) -> Scored:
+    """As `inspect_checkpoint`, the scores alone, for what looks at pictures as they are, in the detector's place."""
+    index = build_val_data(detector.config.data, detector.classes)
+    with show_progress("evaluating") as progress:
+        task = progress.add_task("", total=len(index))
+        return score_pictures(look, index, backend, lambda count: progress.advance(task, count))
+
+
+def _numbers(scored: Scored, inspection: Inspection | None) -> dict[str, Any]:
+    classes = {name: asdict(numbers) for name, numbers in scored.evaluation.classes.items()}
+    beyond = inspection.as_json() if inspection else {}
+    return {"metrics": scored.evaluation.metrics, "classes": classes, **beyond}
 
 
 def _write_thresholds(console: Console, checkpoint: Path, inspection: Inspection) -> None:
