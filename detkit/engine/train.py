@@ -264,6 +264,7 @@ class Trainer:
         assert self.evaluate is not None
         module = self.model if self.ema is None else self.ema.module
         started = time.perf_counter()
+        seed_step(self.seed, self.step)  # an evaluation that is made up for after a resume draws the same numbers
         module.eval()
         try:
             with self._signals.immediate(), torch.no_grad():
