@@ -12,7 +12,7 @@ from detkit.web.examples import Example
 from detkit.web.reading import MAX_PICTURES, read_file
 from detkit.web.session import Choice, Session
 
-Updates = list[Any]  # in the order of the outputs: `Layout.view`, or `Layout.all`
+Updates = list[Any]  # in the order of the outputs in layout.py
 
 
 class Handlers:
@@ -31,11 +31,12 @@ class Handlers:
         classes: list[str],
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (how gradio is asked for a bar)
     ) -> Updates:
-        """Detect on uploaded files."""
+        """Detect on uploaded files, and empty the place where they were dropped: it is free for the next."""
         files = [Path(path) for path in paths or []]
         over = [f"{file.name}: {MAX_PICTURES} files are taken at once" for file in files[MAX_PICTURES:]]
         taken = progress.tqdm(files[:MAX_PICTURES], desc="detecting", unit="pictures")
-        return self._detect(((read_file(file), file.name) for file in taken), over, session, score, classes)
+        pictures = ((read_file(file), file.name) for file in taken)
+        return [*self._detect(pictures, over, session, score, classes), None]
 
     def from_camera(self, path: str | None, session: Session | None, score: float, classes: list[str]) -> Updates:
         """Detect on a picture that the camera took."""

@@ -11,7 +11,8 @@ from detkit.web.handlers import Handlers
 from detkit.web.reading import MAX_BYTES, MAX_PICTURES, MAX_PIXELS
 from detkit.web.session import Session
 
-Source = tuple[Callable[..., Any], Callable[..., Any], list[gr.components.Component]]
+Components = list[gr.components.Component]
+Source = tuple[Callable[..., Any], Callable[..., Any], Components, Components]
 
 HOUR = 3600
 LIMITS = f"up to {MAX_BYTES // 2**20} MiB and {MAX_PIXELS // 10**6} megapixels each, {MAX_PICTURES} at once"
@@ -23,20 +24,20 @@ AT_ONCE: dict[str, Any] = {"trigger_mode": "always_last", "show_progress": "hidd
 def build_page(handlers: Handlers, name: str, score: float) -> gr.Blocks:
     """The page of a detector from the checkpoint called `name`, `score` its first threshold."""
     with gr.Blocks(title=f"detkit: {name}", analytics_enabled=False, delete_cache=(HOUR, HOUR)) as page:
-        gr.HTML(words.title(handlers.detector, name))
+        gr.HTML(words.title(handlers.detector, name), padding=False)
         session, number = gr.State(None, time_to_live=24 * HOUR, delete_callback=_close), gr.State(0)
         with gr.Row():
-            with gr.Column(scale=4, min_width=320):
+            with gr.Column(scale=4, min_width=280):
                 sources = _sources(handlers)
                 threshold, classes = _filters(handlers, score)
-            with gr.Column(scale=7, min_width=320):
+            with gr.Column(scale=7, min_width=280):
                 refused, thumbnails, view = _results()
         with gr.Accordion("Model card", open=True):
-            gr.HTML(words.card(handlers.detector, name))
+            gr.HTML(words.card(handlers.detector, name), padding=False)
         choice = [threshold, classes]
         everything = [session, number, refused, thumbnails, *view]
-        for happens, handler, component in sources:
-            happens(handler, [*component, session, *choice], everything, **ONE_AT_A_TIME)
+        for happens, handler, read, emptied in sources:
+            happens(handler, [*read, session, *choice], [*everything, *emptied], **ONE_AT_A_TIME)
         gr.on([threshold.change, classes.change], handlers.show, [session, number, *choice], view, **AT_ONCE)
         thumbnails.select(handlers.turn_to, [session, *choice], [number, *view], **AT_ONCE)
     return page
@@ -51,29 +52,31 @@ def appearance() -> dict[str, Any]:
 
 
 def _sources(handlers: Handlers) -> list[Source]:
-    """Where pictures come from: the event, its handler, and what the handler gets first."""
+    """Where pictures come from: the event, its handler, what the handler gets first, and what it empties."""
     with gr.Tabs():
         with gr.Tab("Pictures"):
-            files = gr.File(label=f"pictures: {LIMITS}", file_count="multiple", height=170, elem_id="files")
+            files = gr.File(label="pictures", file_count="multiple", height=170, elem_id="files")
         with gr.Tab("Folder"):
-            folder = gr.File(label=f"a folder: {LIMITS}", file_count="directory", height=170, elem_id="folder")
+            folder = gr.File(label="a folder", file_count="directory", height=170, elem_id="folder")
         with gr.Tab("Camera"):
             camera = gr.Image(
                 label="take a picture", sources=["webcam"], type="filepath", image_mode=None, height=280,
                 webcam_options=gr.WebcamOptions(mirror=False), elem_id="camera",
             )  # fmt: skip
+    gr.HTML(f'<p class="small">JPEG, PNG, WebP, BMP, TIFF; {LIMITS}.</p>', padding=False)
     found: list[Source] = [
-        (files.upload, handlers.from_files, [files]),
-        (folder.upload, handlers.from_files, [folder]),
-        (camera.input, handlers.from_camera, [camera]),
+        (files.upload, handlers.from_files, [files], [files]),
+        (folder.upload, handlers.from_files, [folder], [folder]),
+        (camera.input, handlers.from_camera, [camera], []),
     ]
     if handlers.examples:
-        gr.HTML('<p class="small">or one of the validation split:</p>')
+        gr.HTML('<p class="small">Or take one of the validation split:</p>', padding=False)
         examples = gr.Gallery(
             [example.thumbnail for example in handlers.examples], show_label=False, columns=len(handlers.examples),
-            allow_preview=False, interactive=False, buttons=[], elem_id="examples",
+            allow_preview=False, interactive=False, buttons=[],
+            elem_id="examples", elem_classes="thumbnails",
         )  # fmt: skip
-        found.append((examples.select, handlers.from_example, []))
+        found.append((examples.select, handlers.from_example, [], []))
     return found
 
 
@@ -90,8 +93,8 @@ def _filters(handlers: Handlers, score: float) -> tuple[gr.Slider, gr.Dropdown]:
     return threshold, classes
 
 
-def _results() -> tuple[gr.HTML, gr.Gallery, list[gr.components.Component]]:
-    refused = gr.HTML(elem_id="refused")
+def _results() -> tuple[gr.HTML, gr.Gallery, Components]:
+    refused = gr.HTML(elem_id="refused", padding=False)
     drawn = gr.Image(
         label="found", type="filepath", interactive=False, buttons=["fullscreen"], elem_id="drawn",
     )  # fmt: skip
@@ -106,9 +109,9 @@ def _results() -> tuple[gr.HTML, gr.Gallery, list[gr.components.Component]]:
         ]
     thumbnails = gr.Gallery(
         show_label=False, columns=6, visible=False, allow_preview=False, interactive=False, buttons=[],
-        elem_id="thumbnails",
+        elem_id="thumbnails", elem_classes="thumbnails",
     )  # fmt: skip
-    found = gr.HTML(elem_id="found")
+    found = gr.HTML(elem_id="found", padding=False)
     return refused, thumbnails, [drawn, found, *buttons]
 
 

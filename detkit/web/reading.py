@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from detkit.data.pictures import decode_picture
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "WEBP")  # MPO: what some phones call their JPEG files
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 MAX_BYTES = 32 * 2**20  # of a picture's file
 MAX_PIXELS = 50_000_000  # of a picture, 150 MB of RGB
 MAX_PICTURES = 200  # at once
@@ -37,6 +37,7 @@ def read_file(path: Path) -> bytes:
 
 def _size(data: bytes, name: str) -> tuple[int, int]:
     """Width and height as the header states them."""
+    Image.init()  # else Pillow knows some of the formats only after it has met others
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
