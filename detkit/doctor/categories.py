@@ -27,7 +27,7 @@ def check_categories(tables: Sequence[Table], findings: Findings) -> None:
     if others:
         scored = set().union(*(counts[table.name] for table in others))
         for name in sorted(set(counts[train.name]) - scored):
-            findings.add("category-only-in-train", _category(train, f"{name!r}, {counts[train.name][name]} boxes"))
+            findings.add("category-only-in-train", _category(train, f"{name!r}, {_boxes(counts[train.name][name])}"))
 
 
 def box_counts(table: Table) -> Counter[str]:
@@ -61,7 +61,7 @@ def _check_training(train: Table, counts: Counter[str], findings: Findings) -> N
     if not counts:
         return
     rare = sorted((count, name) for name, count in counts.items() if count < RARE)
-    findings.add("rare-category", *(_category(train, f"{name!r}, {count} boxes") for count, name in rare))
+    findings.add("rare-category", *(_category(train, f"{name!r}, {_boxes(count)}") for count, name in rare))
     (most, most_count), (least, least_count) = counts.most_common()[0], counts.most_common()[-1]
     if most_count >= IMBALANCE * least_count:
         detail = f"{most!r} has {most_count} boxes, {least!r} {least_count}"
@@ -74,8 +74,12 @@ def _compare(train: Table, table: Table, counts: dict[str, Counter[str]], findin
         boxes = counts[table.name][name]
         if name not in ids:
             if boxes:
-                findings.add("category-not-in-train", _category(table, f"{name!r}, {boxes} boxes"))
+                findings.add("category-not-in-train", _category(table, f"{name!r}, {_boxes(boxes)}"))
         elif ids[name] != number:
             findings.add("category-id-differs", _category(table, f"{name!r}: {ids[name]} in {train.name}, {number}"))
         if name in ids and boxes and not counts[train.name][name]:
-            findings.add("category-only-outside-train", _category(table, f"{name!r}, {boxes} boxes"))
+            findings.add("category-only-outside-train", _category(table, f"{name!r}, {_boxes(boxes)}"))
+
+
+def _boxes(count: int) -> str:
+    return "1 box" if count == 1 else f"{count} boxes"
