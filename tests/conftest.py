@@ -25,6 +25,7 @@ from detkit.cli.train import main as train_main
 from detkit.cli.train_cls import main as train_cls_main
 from detkit.data.shapes import draw_shapes
 from detkit.predict import Detector
+from tests.processes import ROOT, finished, ranks
 
 MAINS = {
     "train": train_main,
@@ -126,6 +127,19 @@ def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_detector(trained: Path) -> Detector:
     """That of `trained`, which says what it finds whatever the score."""
     return Detector.load(trained / "last.pth", overrides=["model.score_threshold=0.01"])
+
+
+RANKED_RUN = ROOT / "tests" / "ranked_run.py"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of tests/ranked_run.py as two processes that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    with ranks(RANKED_RUN, folder) as processes:
+        for status, output, errors in finished(processes, timeout=90):
+            assert status == 0, output + errors
+    return folder
 
 
 def metric_rows(folder: Path) -> list[dict[str, Any]]:

@@ -43,16 +43,22 @@ def started(*commands: Sequence[object], environments: Sequence[dict[str, str]])
         yield processes
     finally:
         for process in processes:
-            for pid in [process.pid, *descendants(process.pid)]:  # torchrun's have groups of their own
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            process.communicate(timeout=30)
+            killed(process)
+
+
+def killed(process: Process) -> tuple[str, str]:
+    """Output and errors of a process that is killed now, with all that it started, unless it has ended."""
+    for pid in [process.pid, *descendants(process.pid)]:  # torchrun's have groups of their own
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return process.communicate(timeout=30)
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that a process started, and those that they did."""
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, timeout=20)
-    children = [int(line) for line in listed.stdout.split()]
+    """The processes that a process started and that still run, and those that they did."""
+    listed = subprocess.run(["ps", "-o", "pid=,stat=", "--ppid", str(pid)], capture_output=True, text=True, timeout=20)
+    running = [line.split() for line in listed.stdout.splitlines()]
+    children = [int(child) for child, state in running if not state.startswith("Z")]
     return children + [below for child in children for below in descendants(child)]
 
 

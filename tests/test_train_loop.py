@@ -131,6 +131,15 @@ def test_a_damaged_last_checkpoint_costs_one_epoch(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "hurt", tmp_path / "whole")
 
 
+def test_a_checkpoint_every_so_many_minutes(tmp_path: Path) -> None:
+    """Three steps are an epoch, at whose end there is one anyway."""
+    for name, minutes in (("often", 1e-9), ("seldom", 60.0), ("never", 0.0)):
+        build_trainer(tmp_path / name, evaluate=None, steps=3, checkpoint_minutes=minutes).run()
+        assert load_checkpoint(tmp_path / name / "last.pth")["training"]["step"] == 3
+    assert load_checkpoint(tmp_path / "often" / "last.prev.pth")["training"]["step"] == 2
+    assert not list(tmp_path.glob("[sn]e*/last.prev.pth"))
+
+
 def test_float16_keeps_its_scale_through_a_resume(tmp_path: Path) -> None:
     build_trainer(tmp_path / "whole", precision="float16").run()
     with pytest.raises(Stopped):

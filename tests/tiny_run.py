@@ -114,8 +114,11 @@ def build_trainer(folder: Path, loader: Any = None, kind: str = "sgd", **setting
 
 def rows(folder: Path) -> list[dict[str, Any]]:
     """Rows of the run without the times."""
-    lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in TIME_FIELDS} for line in lines]
+    return without_times([json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()])
+
+
+def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key not in TIME_FIELDS} for row in rows]
 
 
 def assert_same(a: Any, b: Any, where: str = "") -> None:

@@ -43,8 +43,9 @@ class Trainer:
 
     model: on `device`, in the layout it trains in. optimizer, scheduler: fresh ones; `resume` fills them.
     evaluate(module, step): metrics of a module in eval mode (the moving average when `ema_decay` > 0), called
-        under no_grad every `eval_every` epochs (0: never between) and at the end. Random numbers it draws
-        change nothing of the training. `best_metric`, larger is better, decides what becomes best.pth.
+        under no_grad every `eval_every` epochs (0: never between) and at the end; of several ranks, those of
+        rank 0 count for all. Random numbers it draws change nothing of the training. `best_metric`, larger is better,
+        decides what becomes best.pth.
     patience: the run ends after so many evaluations in a row without a better best metric; 0 is off.
     start_epoch(epoch): called before each part of an epoch, counted from 0, also after a resume in its middle.
     save_every: epochs between writing last.pth (at the end always). checkpoint_minutes: also after so many.
@@ -271,6 +272,7 @@ class Trainer:
                 metrics = self.evaluate(module, self.step)
         except Stopped as stopped:
             self._stop(stopped.signum)
+        metrics = self.world.broadcast(metrics)
         if self.best_metric not in metrics:
             raise ValueError(f"the evaluation gave {sorted(metrics)}, among which is no {self.best_metric!r}")
         value = metrics[self.best_metric]

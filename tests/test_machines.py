@@ -1,0 +1,78 @@
+"""Two machines, each with an address and a disk of its own, train together; one is lost, and nothing with it."""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from detkit.engine.checkpoint import load_checkpoint
+from tests.conftest import RANKED_RUN
+from tests.namespaces import CABLE, Machine, Pair, two_machines
+from tests.processes import Process, descendants, environment, finished, killed, started
+from tests.test_elastic import wait_for_rows
+from tests.tiny_run import assert_same_run
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+LOST = "another process died or did not answer in time"
+
+
+@pytest.fixture
+def machines() -> Iterator[Pair]:
+    with two_machines() as pair:
+        yield pair
+
+
+@pytest.fixture
+def disks(tmp_path: Path) -> tuple[Path, Path]:
+    return tmp_path / "one", tmp_path / "two"
+
+
+@contextmanager
+def torchrun(here: Machine, first: Machine, disk: Path, *arguments: object, restarts: int = 0) -> Iterator[Process]:
+    """torchrun on a machine, with one process that works on its disk; all meet at the first machine's address."""
+    disk.mkdir(exist_ok=True)
+    # No name leads to these addresses. A machine that is silent for 6 s counts as lost; torch's default is 15 s.
+    hosts = f"is_host={int(here == first)},keep_alive_interval=2"
+    options = ("--nnodes", 2, "--nproc-per-node", 1, "--max-restarts", restarts, "--local-addr", here.address)
+    meeting = ("--rdzv-backend", "c10d", "--rdzv-id", "job", "--rdzv-endpoint", f"{first.address}:29400")
+    launcher = (sys.executable, "-m", "torch.distributed.run", *options, *meeting, "--rdzv-conf", hosts)
+    variables = environment(MACHINE=disk, GLOO_SOCKET_IFNAME=CABLE)
+    with started(here.command(*launcher, RANKED_RUN, "run", *arguments), environments=[variables]) as processes:
+        yield processes[0]
+
+
+@contextmanager
+def both(machines: Pair, disks: tuple[Path, Path], *arguments: object) -> Iterator[list[Process]]:
+    first, second = machines
+    with torchrun(first, first, disks[0], *arguments) as one, torchrun(second, first, disks[1], *arguments) as two:
+        yield [one, two]
+
+
+def test_cut_off_from_each_other_both_end_and_either_disk_is_enough(
+    machines: Pair, disks: tuple[Path, Path], undisturbed: Path
+) -> None:
+    with both(machines, disks, "--seconds", 0.2, "--timeout", 10) as (one, two):
+        wait_for_rows(disks[1] / "run", 2, [one, two])
+        cut = time.monotonic()
+        machines[1].cut_off()
+        status, _, errors = finished([one], timeout=90)[0]
+        while descendants(two.pid):  # its torchrun has lost the meeting place, and looks for it for minutes
+            assert time.monotonic() - cut < 90, "the process that was cut off goes on"
+            time.sleep(0.1)
+        cut_off_errors = killed(two)[1]
+    assert status == 1
+    assert f"error: rank 0 of 2: {LOST}" in errors, errors
+    assert f"error: rank 1 of 2: {LOST}" in cut_off_errors, cut_off_errors
+    assert 0 < load_checkpoint(disks[1] / "run" / "last.pth")["training"]["step"] < 9
+
+    shutil.rmtree(disks[0])  # with the folder that rank 0 wrote
+    with two_machines() as others, both(others, disks, "--resume") as processes:
+        for status, output, errors in finished(processes, timeout=90):
+            assert status == 0, output + errors
+    for disk in disks:
+        assert_same_run(disk / "run", undisturbed)
