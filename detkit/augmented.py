@@ -45,6 +45,11 @@ def mirror(detection: Detection, width: int) -> Detection:
 
 
 def vote(views: Sequence[Detection], iou: float = 0.5) -> Detection:
+    """NMS over all views, then each box becomes the mean of those that agree with it, weighted by score.
+
+    This is box voting (Gidaris and Komodakis, ICCV 2015). What a view is off by is averaged out, which the best box
+    alone would keep; scores stay those of the best boxes, as a mean over views lost AP (README, "Measured").
+    """
     every = join(views)
     boxes, labels, scores = every["boxes"], every["labels"], every["scores"]
     winners = batched_nms(boxes, scores, labels, iou)

@@ -176,10 +176,7 @@ def test_broken_videos_are_named_and_the_others_drawn(trained: Path, tmp_path: P
     assert drawn == {"good.webm", "good.webm.json", "half.webm", "half.webm.json"}
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_demo_leaves_no_half_video(
-    signum: signal.Signals, status: int, trained: Path, tmp_path: Path
-) -> None:
+def test_a_stopped_demo_leaves_no_half_video(trained: Path, tmp_path: Path) -> None:
     clip, out = make_video(tmp_path / "a.mp4", frames=2000), tmp_path / "out"
     command = [sys.executable, str(ROOT / "tools/demo.py"), str(trained / "last.pth"), str(clip), "--output", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -189,10 +186,10 @@ def test_a_stopped_demo_leaves_no_half_video(
             assert time.monotonic() < deadline, "no video was begun"
             time.sleep(0.05)
         time.sleep(0.3)
-        process.send_signal(signum)
+        process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == status, err
+    assert process.returncode == 130, err
     assert "Traceback" not in err
     assert not list(out.iterdir())

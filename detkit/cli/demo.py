@@ -52,6 +52,8 @@ def demo(
     overrides = [text for text in pictures or [] if OVERRIDE.match(text) and not Path(text).exists()]
     sources = [text for text in pictures or [] if text not in overrides]
     if web:
+        if tile is not None or tta:
+            raise ValueError("--web: --slice and --tta are for files: leave them out")
         serve_page(checkpoint, sources, overrides, score, device, precision, host, port)
         return
     files = find_files(sources, output)

@@ -28,6 +28,8 @@ def find_files(sources: Sequence[str], output: Path) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for source in sources:
+        if not source:
+            raise ValueError("one of the pictures has an empty name: is a variable of your shell not set?")
         files = [
             file for file in _expand(source) if str(file) == source or output.resolve() not in file.resolve().parents
         ]
@@ -56,8 +58,11 @@ def _expand(source: str) -> Iterator[Path]:
 def target_files(files: Sequence[Path], output: Path) -> list[Path]:
     """Where each drawing goes: the file's name in `output`, numbered where names repeat.
 
-    Raises ValueError where anything would be overwritten.
+    Raises ValueError where anything would be overwritten, or `output` cannot be a folder.
     """
+    blocking = next((path for path in (output, *output.parents) if path.is_file()), None)
+    if blocking is not None:
+        raise ValueError(f"--output {output}: {blocking} is a file, and a folder is needed; give another name")
     taken: set[str] = set()
     targets = []
     for file in files:

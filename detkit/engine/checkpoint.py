@@ -79,6 +79,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dic
     when it holds code, is of another format or lacks keys.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder, not a checkpoint; a run's are best.pth and last.pth in its folder")
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint file; give the path of a .pth file that detkit has written")
     try:
