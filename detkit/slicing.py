@@ -11,7 +11,7 @@ N boxes of all views together, (x1, y1, x2, y2) in pixels of the picture, as are
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -80,7 +80,7 @@ def merge_windows(windows: Sequence[Window], found: Sequence[Detection], iou: fl
     boxes, cut, window = boxes[order], cut[order], window[order]
     labels, scores = every["labels"][order], every["scores"][order]
     # A complete box is all of its object, as if the whole picture had been looked at.
-    partners = list(_partners(boxes, torch.where(cut[:, None], window, views[0]), labels, iou))
+    partners = _partners(boxes, torch.where(cut[:, None], window, views[0]), labels, iou)
     owner = torch.tensor(_owners(partners, cut.tolist()), dtype=torch.int64)
     return _one_each(boxes, labels, scores, cut, owner)
 
@@ -91,14 +91,25 @@ def _is_cut(boxes: Tensor, window: Tensor, picture: Tensor) -> Tensor:
     return (((boxes - window).abs() <= near) & (window != picture)).any(dim=1)
 
 
-def _partners(boxes: Tensor, window: Tensor, labels: Tensor, iou: float) -> Iterator[list[int]]:
+def _partners(boxes: Tensor, window: Tensor, labels: Tensor, iou: float) -> list[list[int]]:
     """For each box those of its class that agree with it: by the IoU of what of each lies in the other's window."""
+    partners: list[list[int]] = [[] for _ in boxes]
     for first in range(0, len(boxes), ROWS):
         rows = slice(first, first + ROWS)
-        shared = pairwise_intersection(boxes[rows], boxes)
-        parts = pairwise_intersection(boxes[rows], window) + pairwise_intersection(window[rows], boxes)
-        agree = (shared > iou * (parts - shared)) & (labels[rows, None] == labels)
-        yield from (row.nonzero()[:, 0].tolist() for row in agree)
+        near = (pairwise_intersection(boxes[rows], boxes) > 0) & (labels[rows, None] == labels)
+        a, b = near.nonzero().unbind(dim=1)
+        a = a + first
+        shared = _shared(boxes[a], boxes[b])
+        parts = _shared(boxes[a], window[b]) + _shared(boxes[b], window[a])
+        agree = shared > iou * (parts - shared)
+        for box, other in zip(a[agree].tolist(), b[agree].tolist(), strict=True):
+            partners[box].append(other)
+    return partners
+
+
+def _shared(a: Tensor, b: Tensor) -> Tensor:
+    """Areas (P,) that boxes a (P, 4) share with boxes b (P, 4), pair by pair."""
+    return (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(dim=1)
 
 
 def _owners(partners: Sequence[Sequence[int]], cut: Sequence[bool]) -> list[int]:
@@ -109,8 +120,8 @@ def _owners(partners: Sequence[Sequence[int]], cut: Sequence[bool]) -> list[int]
         while waiting:
             member = waiting.pop()
             owner[member] = box
-            if member == box or cut[box]:  # of a complete box the partners alone, of a cut one their partners too
-                waiting += [other for other in partners[member] if owner[other] < 0]
+            # complete boxes join the best one alone, as in NMS; cut ones also what joined it
+            waiting += [other for other in partners[member] if owner[other] < 0 and (member == box or cut[other])]
     return owner
 
 

@@ -71,6 +71,13 @@ def test_parts_give_way_to_the_whole_object() -> None:
     assert merged["scores"].tolist() == pytest.approx([0.9])
 
 
+def test_a_part_that_agrees_with_any_box_of_an_object_belongs_to_it() -> None:
+    """IoU 60 / 90 between the two complete boxes; the part, cut at x = 80, agrees with the one that gives way."""
+    whole = found((80, 20, 170, 60, 0, 0.9), (80, 20, 140, 60, 0, 0.8))
+    merged = merge_windows([PICTURE, LEFT, RIGHT], [whole, found(), found((0, 20, 40, 60, 0, 0.7))])
+    assert boxes_of(merged) == [[80, 20, 170, 60]]
+
+
 def test_a_chain_of_parts_through_three_tiles() -> None:
     windows: list[Window] = [(0, 0, 260, 100), (0, 0, 100, 100), (80, 0, 180, 100), (160, 0, 260, 100)]
     parts = [found(), found((50, 10, 100, 50, 1, 0.5)), found((0, 10, 100, 50, 1, 0.7)), found((0, 10, 60, 50, 1, 0.6))]
