@@ -92,7 +92,10 @@ class Galleries:
         place, fate = int(objects.pictures[o]), FATES[objects.fates[o]]
         stride = self.seen.detector.model.roi_head.pooler.strides[objects.levels[o]]
         width, height = (objects.boxes[o, 2:] - objects.boxes[o, :2]).round().astype(int)
-        caption = f"{width} x {height} px, level of stride {stride}: {MEANINGS[fate]}; {self.index.file_name(place)}"
+        told = MEANINGS[fate]
+        if fate == "low score":
+            told += f" ({self.seen.found.scores[self.seen.diagnosis.match[objects.rows[o]]]:.2f})"
+        caption = f"{width} x {height} px, level of stride {stride}: {told}; {self.index.file_name(place)}"
         return self._exhibit(place, objects.boxes[o], caption)
 
     def _what_is_there(self, d: int) -> str:

@@ -42,7 +42,8 @@ def f1_over_score(classes: Sequence[Labelled]) -> str:
     """F1 of each class over the score from which on detections are kept; dots: the best."""
 
     def draw(panel: Any) -> None:
-        _curves(panel, classes, lambda c: (c.cuts.scores, c.cuts.F1))
+        # a cut keeps its F1 down to the next lower score
+        _curves(panel, classes, lambda c: (c.cuts.scores, c.cuts.F1), drawstyle="steps-post")
         for label, c in coloured(classes):
             if c.point is not None:
                 panel.plot(c.point.score, c.point.F1, "o", color=_colour(label), markersize=5)
@@ -64,15 +65,20 @@ def reliability(calibration: Calibration) -> str:
     return _svg(draw)
 
 
-def _curves(panel: Any, classes: Sequence[Labelled], points: Callable[[ClassDiagnosis], tuple[Any, Any]]) -> None:
+def _curves(
+    panel: Any,
+    classes: Sequence[Labelled],
+    points: Callable[[ClassDiagnosis], tuple[Any, Any]],
+    drawstyle: str = "default",
+) -> None:
     """A line for each class that has objects: those with a colour on top."""
     chosen = coloured(classes)
     names = {c.category_id for _, c in chosen}
     for _, c in classes:
         if c.objects and c.category_id not in names:
-            panel.plot(*points(c), color=GREY, linewidth=0.8)
+            panel.plot(*points(c), color=GREY, linewidth=0.8, drawstyle=drawstyle)
     for label, c in chosen:
-        panel.plot(*points(c), color=_colour(label), linewidth=1.4)
+        panel.plot(*points(c), color=_colour(label), linewidth=1.4, drawstyle=drawstyle)
 
 
 def _colour(label: int) -> tuple[float, ...]:
