@@ -128,6 +128,21 @@ def test_a_truncated_video_says_where_it_ends(tmp_path: Path) -> None:
         VideoReader(tmp_path / "a.mp4")
 
 
+def test_a_video_of_a_phone_held_upright_is_turned(tmp_path: Path) -> None:
+    """The track header's matrix (ISO/IEC 14496-12, 8.3.2) turns the picture by 90 degrees clockwise."""
+    content = make_video(tmp_path / "a.mp4", frames=2).read_bytes()
+    one, minus = bytes.fromhex("00010000"), bytes.fromhex("ffff0000")
+    rest = bytes(12) + bytes.fromhex("40000000")
+    upright, turned = one + bytes(12) + one + rest, bytes(4) + one + bytes(4) + minus + bytes(4) + rest
+    at = content.index(upright, content.index(b"tkhd"))
+    (tmp_path / "a.mp4").write_bytes(content[:at] + turned + content[at + len(turned) :])
+    with VideoReader(tmp_path / "a.mp4") as video:
+        assert (video.height, video.width) == (64, 48)
+        picture, _ = next(iter(video))
+    red = picture.astype(int)[..., 0] - picture[..., 1]
+    assert red[:16, 24:40].mean() > 100 > 20 > red[32:, :].mean()  # y 8..24 from the top is x 24..40 now
+
+
 def test_no_frame_rate(tmp_path: Path) -> None:
     """A still picture in Matroska, without the time that each frame lasts: OpenCV says 1000 a second."""
     content = make_video(tmp_path / "a.mkv", frames=1, codec="MJPG").read_bytes()
