@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from detkit.evaluation.columns import read_detections, read_ground_truth
+from detkit.evaluation.coco import hotcoco_evaluator
+from detkit.evaluation.columns import DetectionColumns, GroundTruth, read_detections, read_ground_truth
 from detkit.evaluation.diagnosis import Diagnosis, diagnose
 
 NAMES = {10: "a", 20: "b", 30: "empty"}
@@ -26,7 +27,10 @@ FOUND = [
 ]
 
 
-def example(found: list[tuple[int, int, list[int], float]] = FOUND) -> Diagnosis:
+Found = list[tuple[int, int, list[int], float]]
+
+
+def columns(found: Found) -> tuple[GroundTruth, DetectionColumns]:
     annotations = [
         {"id": 7 + n, "image_id": i, "category_id": c, "bbox": box, "iscrowd": crowd}
         for n, (i, c, box, crowd) in enumerate(OBJECTS)
@@ -35,7 +39,11 @@ def example(found: list[tuple[int, int, list[int], float]] = FOUND) -> Diagnosis
     categories = [{"id": i, "name": name} for i, name in NAMES.items()]
     truth = read_ground_truth({"images": images, "annotations": annotations, "categories": categories})
     rows = [{"image_id": i, "category_id": c, "bbox": box, "score": score} for i, c, box, score in found]
-    return diagnose(truth, read_detections(rows, truth, (1, 2, 3)))
+    return truth, read_detections(rows, truth, (1, 2, 3))
+
+
+def example(found: Found = FOUND) -> Diagnosis:
+    return diagnose(*columns(found))
 
 
 def test_detections_and_objects_have_their_state() -> None:
@@ -56,6 +64,15 @@ def test_the_operating_point_keeps_the_best_of_each_class() -> None:
     assert seen.kept.tolist() == [True, True, True, False, True, True, False, False]
     assert np.flatnonzero(seen.false_positives).tolist() == [1]
     assert seen.found.tolist() == [True, False, True, False, True]
+
+
+def test_the_best_f1_is_that_of_hotcoco() -> None:
+    truth, found = columns(FOUND)
+    evaluator = hotcoco_evaluator(truth, found)
+    evaluator.run()
+    points = [c.point for c in diagnose(truth, found).classes if c.objects]
+    best = [point.F1 for point in points if point is not None]
+    assert evaluator.f_scores()["F1_50"] == pytest.approx(sum(best) / 2)
 
 
 def test_classes_by_size() -> None:
