@@ -8,6 +8,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+
+from detkit.data.coco import load_coco
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -52,6 +55,20 @@ def test_pictures_come_in(load: Any, tmp_path: Path) -> None:
     rate, share = rows(load("input_pipeline"), tmp_path, workers=0)
     assert rate["ratio"] > 0
     assert share["ours"].endswith("%")
+
+
+def test_pasted_pictures_are_a_data_set(load: Any, trained: Path, shapes: Path, tmp_path: Path) -> None:
+    load("paste_pictures").main(trained / "last.pth", tmp_path / "pasted", [], grid=2)
+    index = load_coco(tmp_path / "pasted/annotations/instances_val.json", tmp_path / "pasted/images")
+    before = load_coco(shapes / "annotations/instances_val2017.json", shapes / "val2017")
+    assert len(index) == 2  # of 8, 4 each
+    assert (index.heights == index.widths).all()
+    boxes = torch.cat([before.target(i)["boxes"] for i in range(8)])
+    pasted = torch.cat([index.target(i)["boxes"] for i in range(2)])
+    torch.testing.assert_close(pasted[:, 2:] - pasted[:, :2], boxes[:, 2:] - boxes[:, :2])
+    place = int(index.heights[0]) // 2  # the fourth picture lies in the last cell
+    last = before.target(3)["boxes"]
+    torch.testing.assert_close(index.target(0)["boxes"][-len(last) :], last + place)
 
 
 @pytest.mark.slow
