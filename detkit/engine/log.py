@@ -6,23 +6,23 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from detkit.engine.loggers import Logger
 from detkit.engine.run import METRICS
@@ -170,6 +170,17 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+class _Bar(Progress):
+    """A bar, and below it what is known of the last steps, which beside it would squeeze it out of narrow windows."""
+
+    details = ""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        if self.details:
+            yield Text(self.details, style="dim")
+
+
 class ProgressReport:
     """One bar over all steps with ETA on a terminal; elsewhere a line at most every `seconds`."""
 
@@ -179,10 +190,10 @@ class ProgressReport:
         self._seconds = seconds
         self._last_line = -math.inf
         self._started, self._first = time.monotonic(), done
-        self._bar: Progress | None = None
+        self._bar: _Bar | None = None
         if self.console.is_terminal:
             columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, TextColumn("{task.description}"), console=self.console)
+            self._bar = _Bar(*columns, console=self.console)
             self._task: TaskID = self._bar.add_task("", total=steps, completed=done)
 
     def __enter__(self) -> "ProgressReport":
@@ -202,10 +213,11 @@ class ProgressReport:
             self._bar.update(self._task, completed=step)
 
     def row(self, row: Row) -> None:
-        """Show a training row: beside the bar, or as a line when one is due."""
+        """Show a training row: below the bar, or as a line when one is due."""
         text = " ".join(f"{key} {value:.4g}" for key, value in row.items() if key == "lr" or key.startswith("loss"))
         if self._bar is not None:
-            self._bar.update(self._task, description=text, refresh=True)
+            self._bar.details = f"epoch {row['epoch']} {text}"
+            self._bar.refresh()
             return
         now = time.monotonic()
         if now - self._last_line >= self._seconds or row["step"] >= self._steps:
