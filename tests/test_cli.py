@@ -150,7 +150,7 @@ WRONG = {
     "folder as checkpoint": (("demo", "{trained}", "{tmp}/text.jpg"), "best.pth"),
     "empty name": (("demo", "{trained}/best.pth", ""), "empty name"),
     "drawn over a file": (("demo", "{trained}/best.pth", "{tmp}/text.jpg", "--output", "{tmp}/text.pth/a"), "text.pth"),
-    "a closer page": (("demo", "{trained}/best.pth", "--web", "--tta"), "--tta"),
+    "pictures and a page": (("demo", "{trained}/best.pth", "{tmp}/text.jpg", "--web"), "text.jpg"),
     "a closer report": (("eval", "{trained}/best.pth", "--tta", "--report", "{tmp}/r.html"), "--report"),
     "no pictures": (("demo", "{trained}/best.pth", "{tmp}/*.gif"), "*.gif"),
     "text as picture": (("demo", "{trained}/best.pth", "{tmp}/text.jpg", "--output", "{tmp}/out"), "text.jpg"),

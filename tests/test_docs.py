@@ -3,14 +3,17 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from detkit.config.reference import reference
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_the_tests_that_reliability_names_exist() -> None:
-    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", (ROOT / "docs/reliability.md").read_text(encoding="utf-8"))
-    assert len(named) > 20
+@pytest.mark.parametrize(("name", "least"), [("reliability", 20), ("web", 8)])
+def test_the_tests_that_documents_name_exist(name: str, least: int) -> None:
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", (ROOT / f"docs/{name}.md").read_text(encoding="utf-8"))
+    assert len(named) > least
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file} has no {test}"
 

@@ -16,6 +16,7 @@ from detkit.cli.thresholds import chosen_threshold
 from detkit.cli.web import HOST, PORT, Host, Port, serve_page
 from detkit.engine.signals import StopSignals
 from detkit.predict import Detector
+from detkit.types import Detect
 from detkit.validation import show_progress
 from detkit.video import count_frames
 
@@ -51,18 +52,19 @@ def demo(
     """
     overrides = [text for text in pictures or [] if OVERRIDE.match(text) and not Path(text).exists()]
     sources = [text for text in pictures or [] if text not in overrides]
+
+    def look(detector: Detector) -> Detect:
+        return closer(detector, tile, overlap, tta) or detector.detect
+
     if web:
-        if tile is not None or tta:
-            raise ValueError("--web: --slice and --tta are for files: leave them out")
-        serve_page(checkpoint, sources, overrides, score, device, precision, host, port)
+        serve_page(checkpoint, sources, overrides, score, look, device, precision, host, port)
         return
     files = find_files(sources, output)
     targets = target_files(files, output)
     detector = Detector.load(checkpoint, device, precision, overrides)
     threshold = chosen_threshold(score, detector)
     output.mkdir(parents=True, exist_ok=True)
-    detect = closer(detector, tile, overlap, tta) or detector.detect
-    findings = Findings(detect, detector.classes, detector.category_ids, threshold)
+    findings = Findings(look(detector), detector.classes, detector.category_ids, threshold)
     with StopSignals() as signals, signals.immediate():
         _look_at(files, targets, findings)
         findings.write(output)

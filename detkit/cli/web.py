@@ -1,6 +1,6 @@
 """`detkit demo CHECKPOINT --web`: the page, where one drops pictures, in place of files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,7 @@ from rich.console import Console
 from detkit.cli.output import say
 from detkit.cli.thresholds import chosen_threshold
 from detkit.predict import Detector
+from detkit.types import Detect
 
 HOST, PORT = "127.0.0.1", 7860
 Host = Annotated[str, typer.Option(help="Of the page: 0.0.0.0 lets other machines see it.")]
@@ -22,6 +23,7 @@ def serve_page(
     sources: Sequence[str],
     overrides: Sequence[str],
     score: str,
+    look: Callable[[Detector], Detect],
     device: str,
     precision: str,
     host: str,
@@ -29,14 +31,14 @@ def serve_page(
 ) -> None:
     """Serve the page of a checkpoint until a signal ends it, exit status 130 after Ctrl-C.
 
-    `score` is where the slider begins. Raises ValueError where gradio is missing, pictures are named, the score is no
-    number, or the address cannot be had.
+    `score` is where the slider begins, `look` makes of a detector what runs on pictures. Raises ValueError where gradio
+    is missing, pictures are named, the score is no number, or the address cannot be had.
     """
-    if find_spec("gradio") is None:
-        raise ValueError("the page needs gradio, which is not installed: pip install 'detkit[web]'")
     if sources:
         raise ValueError(f"--web: pictures are dropped into the page, but {sources[0]!r} is named on the command line")
-    from detkit.web.serving import Address, serve  # gradio takes a second to import
+    if find_spec("gradio") is None:
+        raise ValueError("the page needs gradio, which is not installed: pip install 'detkit[web]'")
+    from detkit.web.serving import Address, Show, serve  # gradio takes a second to import
 
     console = Console()
     with Address(host, port) as address:
@@ -44,4 +46,5 @@ def serve_page(
         threshold = chosen_threshold(score, detector)
         if not isinstance(threshold, float):
             raise ValueError("--web: --score takes a number, where the page's slider begins")
-        serve(detector, Path(checkpoint).name, threshold, address, lambda text: say(console, text))
+        show = Show(detector, look(detector), Path(checkpoint).name, threshold)
+        serve(show, address, lambda text: say(console, text))

@@ -1,9 +1,11 @@
 """What stands before gradio: it lets nothing through that the page does not need.
 
-gradio itself serves no file but those it was handed. It would, however, fetch other machines' files on demand.
+gradio serves no file but those it was handed. Mounted in another application, however, it takes any file of this
+machine, or of another one, for an upload where a request says that it is one.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,10 +29,10 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: sizes are limited, other sites' requests refused, and nothing is fetched from elsewhere."""
+    """ASGI middleware: sizes are limited, and other sites' requests and files outside `folder` refused."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, folder: Path) -> None:
+        self.app, self.folder = app, folder.resolve()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,7 +40,7 @@ class Guard:
             return
         refusal = _refusal(scope)
         if refusal is None and _is_words(scope):
-            receive, refusal = await _read_words(receive)
+            receive, refusal = await _read_words(receive, self.folder)
         app = self.app if refusal is None else PlainTextResponse(refusal[1], refusal[0])
         await app(scope, receive, _with_headers(send))
 
@@ -65,8 +67,8 @@ def _is_words(scope: Scope) -> bool:
     return scope["method"] == "POST" and not scope["path"].endswith("/upload")
 
 
-async def _read_words(receive: Receive) -> tuple[Receive, tuple[int, str] | None]:
-    """The request's body, to be received again, and why it is refused: it names files by their address elsewhere."""
+async def _read_words(receive: Receive, folder: Path) -> tuple[Receive, tuple[int, str] | None]:
+    """The request's body, to be received again, and why it is refused."""
     body = b""
     message: Message = {"more_body": True}
     while message.get("more_body"):
@@ -75,11 +77,10 @@ async def _read_words(receive: Receive) -> tuple[Receive, tuple[int, str] | None
         if len(body) > MAX_WORDS:
             return receive, (413, f"Up to {MAX_WORDS // 2**20} MiB are taken at once.")
     try:
-        refused = _names_elsewhere(json.loads(body)) if body else False
+        refused = _names_others(json.loads(body), folder) if body else False
     except (ValueError, RecursionError):
         return receive, (400, "Expected JSON.")
-    again = _Again(body, receive)
-    return again, (403, "This page fetches nothing from other servers.") if refused else None
+    return _Again(body, receive), (403, "This page takes no files but those sent to it.") if refused else None
 
 
 class _Again:
@@ -94,12 +95,13 @@ class _Again:
         return await self.receive() if message is None else message
 
 
-def _names_elsewhere(value: Any) -> bool:
-    """Whether some `path` in JSON is not a path on this machine; gradio would fetch it."""
+def _names_others(value: Any, folder: Path) -> bool:
+    """Whether some `path` in JSON is no file in `folder`; an address of another server is none."""
     if isinstance(value, dict):
         path = value.get("path")
-        return (isinstance(path, str) and "://" in path) or any(map(_names_elsewhere, value.values()))
-    return isinstance(value, list) and any(map(_names_elsewhere, value))
+        outside = isinstance(path, str) and not Path(path).resolve().is_relative_to(folder)
+        return outside or any(_names_others(part, folder) for part in value.values())
+    return isinstance(value, list) and any(_names_others(part, folder) for part in value)
 
 
 def _with_headers(send: Send) -> Send:

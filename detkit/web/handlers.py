@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from detkit.predict import Detector
+from detkit.types import Detect
 from detkit.web import words
 from detkit.web.examples import Example
 from detkit.web.reading import MAX_PICTURES, read_file
@@ -16,10 +17,13 @@ Updates = list[Any]  # in the order of the outputs in layout.py
 
 
 class Handlers:
-    """A visitor's session and the number of the picture in view travel with each call; nothing of it is kept here."""
+    """A visitor's session and the number of the picture in view travel with each call; nothing of it is kept here.
 
-    def __init__(self, detector: Detector, examples: Sequence[Example], folder: Path) -> None:
-        self.detector, self.examples, self.folder = detector, examples, folder
+    `detect` is what runs on pictures: the detector itself, or its closer look (slices, augmentation).
+    """
+
+    def __init__(self, detector: Detector, detect: Detect, examples: Sequence[Example], folder: Path) -> None:
+        self.detector, self.detect, self.examples, self.folder = detector, detect, examples, folder
         known = [label for label, number in enumerate(detector.category_ids) if number is not None]
         self.labels = {detector.classes[label]: label for label in known}
 
@@ -59,7 +63,7 @@ class Handlers:
         """A session in place of the one before, whose first picture is in view."""
         session = Session.open(self.folder)
         for data, name in pictures:
-            session.add(self.detector, data, name)
+            session.add(self.detect, data, name)
         if before is not None:
             before.close()
         thumbnails = [found.thumbnail for found in session.found]

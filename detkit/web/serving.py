@@ -4,11 +4,13 @@ import os
 import socket
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detkit.engine.signals import StopSignals
 from detkit.predict import Detector
+from detkit.types import Detect
 
 if TYPE_CHECKING:
     import uvicorn
@@ -47,27 +49,34 @@ class Address:
         return f"http://{host}:{self.port}/"
 
 
-def serve(detector: Detector, name: str, score: float, address: Address, say: Callable[[str], None]) -> None:
-    """Serve the page of a detector from the checkpoint called `name` until SIGINT or SIGTERM, which raise Stopped.
+@dataclass(frozen=True)
+class Show:
+    """What the page shows: a detector from the checkpoint called `name`, which looks at pictures by `detect`."""
 
-    `score` is the threshold at the beginning. `say` gets the lines for the terminal.
-    """
+    detector: Detector
+    detect: Detect
+    name: str
+    score: float  # where the slider begins
+
+
+def serve(show: Show, address: Address, say: Callable[[str], None]) -> None:
+    """Serve the page until SIGINT or SIGTERM, which raise Stopped. `say` gets the lines for the terminal."""
     with tempfile.TemporaryDirectory(prefix="detkit-web-") as folder:
-        server = build_server(detector, name, score, address, Path(folder))
-        say(f"the page of {name}: {address.url} (Ctrl-C ends it)")
+        server = build_server(show, address, Path(folder))
+        say(f"the page of {show.name}: {address.url} (Ctrl-C ends it)")
         if address.host not in LOOPBACK:
             say("warning: other machines can reach it; there is no password, and cameras need https")
         with StopSignals() as signals, signals.immediate():  # uvicorn hands them on when all connections are closed
             server.run(sockets=[address.socket])
 
 
-def build_server(detector: Detector, name: str, score: float, address: Address, folder: Path) -> "uvicorn.Server":
+def build_server(show: Show, address: Address, folder: Path) -> "uvicorn.Server":
     """The server of the page, not yet running; all that visitors send and get lies in `folder`."""
     _keep_to_this_machine(folder)
     import uvicorn
 
     options = {"log_level": "warning", "timeout_graceful_shutdown": FAREWELL, "server_header": False}
-    server = uvicorn.Server(uvicorn.Config(_application(detector, name, score, address, folder), **options))
+    server = uvicorn.Server(uvicorn.Config(_application(show, address, folder), **options))
     return server
 
 
@@ -82,7 +91,7 @@ def _keep_to_this_machine(folder: Path) -> None:
     }
 
 
-def _application(detector: Detector, name: str, score: float, address: Address, folder: Path) -> "FastAPI":
+def _application(show: Show, address: Address, folder: Path) -> "FastAPI":
     import gradio
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -93,14 +102,15 @@ def _application(detector: Detector, name: str, score: float, address: Address, 
     from detkit.web.layout import appearance, build_page
     from detkit.web.reading import MAX_BYTES
 
-    page = build_page(Handlers(detector, find_examples(detector), folder), name, score)
+    handlers = Handlers(show.detector, show.detect, find_examples(show.detector), folder)
+    page = build_page(handlers, show.name, show.score)
     app = FastAPI(openapi_url=None)
     gradio.mount_gradio_app(
         app, page, "/", server_name=address.host, server_port=address.port, footer_links=[], run_history=False,
         allowed_paths=[], show_error=False, max_file_size=MAX_BYTES, ssr_mode=False,
         enable_monitoring=False, pwa=False, mcp_server=False, **appearance(),
     )  # fmt: skip
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, folder=folder)
     if address.host in LOOPBACK:  # a name that another site lets point here is not taken
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[host.strip("[]") for host in LOOPBACK])
     return app

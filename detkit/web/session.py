@@ -16,7 +16,7 @@ from detkit.evaluation.coco import detection_rows
 from detkit.files import write_json
 from detkit.merging import select
 from detkit.predict import Detector
-from detkit.types import Detection, Picture
+from detkit.types import Detect, Detection, Picture
 from detkit.visualize import draw_detections, fit_picture, write_picture
 from detkit.web.reading import read_upload
 
@@ -75,15 +75,15 @@ class Session:
         """Remove all that the session has written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add(self, detector: Detector, data: bytes, name: str) -> None:
-        """Detect on the picture in `data`; what the page does not take is noted in `refused`."""
+    def add(self, detect: Detect, data: bytes, name: str) -> None:
+        """Run `detect` on the picture in `data`; what the page does not take is noted in `refused`."""
         try:
             picture = read_upload(data, name)
         except ValueError as error:
             self.refused.append(str(error))
             return
         begin = time.perf_counter()
-        (detection,) = detector([picture])
+        (detection,) = detect([picture])
         seconds = time.perf_counter() - begin
         file = self.folder / f"picture-{len(self.found) + 1}"
         file.write_bytes(data)
