@@ -36,7 +36,8 @@ def render(title: str, inspection: Inspection, earlier: Sequence[Earlier] = ()) 
         short=list(in_short(inspection)),
         scores=scores(inspection, earlier),
         earlier=earlier,
-        classes=sorted(classes, key=lambda item: (item[1].objects == 0, item[1].AP)),
+        classes=sorted(classes, key=lambda item: item[1].AP),
+        absent=absent(inspection),
         legend=coloured(classes),
         curves={name: svg_uri(drawing) for name, drawing in curves(inspection, classes).items()},
         errors=diagnosis.errors,
@@ -61,6 +62,13 @@ def labelled(inspection: Inspection) -> list[Labelled]:
     """The classes of the split with their labels, which give their colours."""
     labels = {category_id: label for label, category_id in enumerate(inspection.scored.index.category_ids)}
     return [(labels[c.category_id], c) for c in inspection.diagnosis.classes]
+
+
+def absent(inspection: Inspection) -> list[str]:
+    """The classes of the detector that the split does not show."""
+    shown = {c.category_id for c in inspection.diagnosis.classes if c.objects}
+    index = inspection.scored.index
+    return [name for name, number in zip(index.classes, index.category_ids, strict=True) if number not in shown]
 
 
 def scores(inspection: Inspection, earlier: Sequence[Earlier]) -> list[Json]:
@@ -124,8 +132,8 @@ def in_short(inspection: Inspection) -> list[str]:
     if worst_error.AP_lost > 0:
         told.append(f"Most AP50 is lost to errors of kind {worst_error.name}: {worst_error.AP_lost:.3f}.")
     known = [c for c in diagnosis.classes if c.objects]
-    if len(known) > 1:
-        worst, best = min(known, key=lambda c: c.AP), max(known, key=lambda c: c.AP)
+    worst, best = min(known, key=lambda c: c.AP), max(known, key=lambda c: c.AP)
+    if worst.AP < best.AP:
         told.append(
             f"The weakest class is {worst.name} (AP {worst.AP:.3f}), the strongest {best.name} ({best.AP:.3f})."
         )
