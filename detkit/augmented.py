@@ -48,7 +48,8 @@ def vote(views: Sequence[Detection], iou: float = 0.5) -> Detection:
     """NMS over all views, then each box becomes the mean of those that agree with it, weighted by score.
 
     This is box voting (Gidaris and Komodakis, ICCV 2015). What a view is off by is averaged out, which the best box
-    alone would keep; scores stay those of the best boxes, as a mean over views lost AP (README, "Measured").
+    alone would keep. Scores stay those of the best boxes: means over the views gave hardly more AP, but less AP50, and
+    would shift what a score threshold means (README, "Measured").
     """
     every = join(views)
     boxes, labels, scores = every["boxes"], every["labels"], every["scores"]
