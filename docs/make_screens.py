@@ -5,6 +5,7 @@ A function for each screen; it gets the checkpoint and the folder to write to. I
 """
 
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -16,12 +17,36 @@ from typing import Any
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from terminal import terminal_html
 
 from detkit.predict import Detector
 from detkit.web.serving import Address, Show, build_server
 
 SCREENS = Path(__file__).parent / "screens"
 OFFLINE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+def training(checkpoint: Path, folder: Path) -> None:
+    """The terminal in the middle of a short training; the checkpoint is not needed."""
+    options = ["data.limit=96", "train.epochs=2", "train.eval_every=1", "train.log_every=6"]
+    with tempfile.TemporaryDirectory() as run:
+        command = [sys.executable, "-m", "detkit", "train", "fpn_r50", *options, f"train.output={run}/fpn_r50"]
+        seen = terminal_html(f"detkit train fpn_r50 {' '.join(options)}", command, r"step 12 AP.*18/24.*epoch 2")
+        seen = seen.replace(f"{run}/", "runs/")
+    with browser() as chromium:
+        tab = chromium.new_page(viewport={"width": 860, "height": 100})
+        tab.set_content(seen)
+        save(tab.screenshot(full_page=True), folder / "training.png")
+
+
+def report(checkpoint: Path, folder: Path) -> None:
+    """The top of `detkit eval CHECKPOINT --report`."""
+    with tempfile.TemporaryDirectory() as written, browser() as chromium:
+        file = Path(written) / "report.html"
+        subprocess.run([sys.executable, "-m", "detkit", "eval", checkpoint, "--report", file], check=True)
+        tab = chromium.new_page(viewport={"width": 1100, "height": 1500})
+        tab.goto(file.as_uri())
+        save(tab.screenshot(), folder / "report.png")
 
 
 def page(checkpoint: Path, folder: Path) -> None:
@@ -70,16 +95,17 @@ def save(picture: bytes, path: Path) -> None:
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
-MAKERS: tuple[Callable[[Path, Path], None], ...] = (page,)
+MAKERS: tuple[Callable[[Path, Path], None], ...] = (training, report, page)
 
 
 def main() -> None:
     """Make all screens."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: python docs/make_screens.py CHECKPOINT")
+    if len(sys.argv) < 2:
+        sys.exit(f"usage: python docs/make_screens.py CHECKPOINT [{'] ['.join(make.__name__ for make in MAKERS)}]")
     SCREENS.mkdir(exist_ok=True)
     for make in MAKERS:
-        make(Path(sys.argv[1]), SCREENS)
+        if make.__name__ in sys.argv[2:] or len(sys.argv) == 2:
+            make(Path(sys.argv[1]), SCREENS)
 
 
 if __name__ == "__main__":
