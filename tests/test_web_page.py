@@ -4,6 +4,9 @@ import contextlib
 import http.client
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +21,7 @@ import pytest
 from detkit.predict import Detector, Picture
 from detkit.types import Detection
 from detkit.web.serving import Address, Show, build_server
+from tests.processes import environment, started
 from tests.test_web import png_that_claims
 
 pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
@@ -272,3 +276,20 @@ def test_a_file_of_the_machine_is_not_taken_for_an_upload(served: Served, shapes
     _, events = answer(f"{served.url}gradio_api/queue/data?session_hash=y")
     assert b'"success":true' in events
     assert served.detector.runs == runs + 1
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_and_leaves_nothing(trained: Path, tmp_path: Path, signum: int, status: int) -> None:
+    command = (sys.executable, "-m", "detkit", "demo", trained / "best.pth", "--web", "--port", "0")
+    with started(command, environments=[environment(TMPDIR=tmp_path, PYTHONUNBUFFERED=1)]) as (process,):
+        assert process.stdout is not None
+        assert "http://127.0.0.1:" in process.stdout.readline()
+        assert list(tmp_path.glob("detkit-web-*"))
+        process.send_signal(signum)
+        assert process.wait(timeout=60) == status
+    assert list(tmp_path.glob("detkit-web-*")) == []
+
+
+def test_the_demo_of_files_never_imports_gradio() -> None:
+    code = "import detkit.cli.main, sys; assert not {'gradio', 'uvicorn'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=environment())

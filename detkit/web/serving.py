@@ -61,13 +61,16 @@ class Show:
 
 def serve(show: Show, address: Address, say: Callable[[str], None]) -> None:
     """Serve the page until SIGINT or SIGTERM, which raise Stopped. `say` gets the lines for the terminal."""
-    with tempfile.TemporaryDirectory(prefix="detkit-web-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="detkit-web-") as folder,
+        StopSignals() as signals,
+        signals.immediate(),
+    ):
         server = build_server(show, address, Path(folder))
         say(f"the page of {show.name}: {address.url} (Ctrl-C ends it)")
         if address.host not in LOOPBACK:
             say("warning: other machines can reach it; there is no password, and cameras need https")
-        with StopSignals() as signals, signals.immediate():  # uvicorn hands them on when all connections are closed
-            server.run(sockets=[address.socket])
+        server.run(sockets=[address.socket])  # hands signals on when all connections are closed
 
 
 def build_server(show: Show, address: Address, folder: Path) -> "uvicorn.Server":
