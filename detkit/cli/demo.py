@@ -22,20 +22,21 @@ from detkit.video import count_frames
 
 OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_0-9]+)+=")
 
+Pictures = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Pictures, videos, folders, patterns such as 'a/*.jpg'; and section.key=value overrides.",
+        show_default=False,
+    ),
+]
+Score = Annotated[str, typer.Option(help="Draw and write detections from this score on; auto: each class's own.")]
+
 
 def demo(
     checkpoint: Annotated[Path, typer.Argument(help="best.pth or last.pth of a run, or coco:NAME.")],
-    pictures: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Pictures, videos, folders, patterns such as 'a/*.jpg'; and section.key=value overrides.",
-            show_default=False,
-        ),
-    ] = None,
+    pictures: Pictures = None,
     output: Annotated[Path, typer.Option(help="Folder for what is drawn, and the detections.")] = Path("out"),
-    score: Annotated[
-        str, typer.Option(help="Draw and write detections from this score on; auto: each class's own.")
-    ] = "0.5",
+    score: Score = "0.5",
     tile: Slice = None,
     overlap: Overlap = 0.2,
     tta: Tta = False,
@@ -69,10 +70,7 @@ def demo(
         _look_at(files, targets, findings)
         findings.write(output)
     findings.print(Console(), output)
-    if findings.unread:
-        raise ValueError(
-            f"{len(findings.unread)} of {len(files)} files could not be read: {'; '.join(findings.unread)}"
-        )
+    findings.check(len(files))
 
 
 def _look_at(files: Sequence[Path], targets: Sequence[Path], findings: Findings) -> None:

@@ -78,6 +78,11 @@ class Findings:
             write_json(output / PREDICTIONS, self.rows)
             write_json(output / IMAGES, self.images)
 
+    def check(self, files: int) -> None:
+        """Raise ValueError that names what could not be read of so many files."""
+        if self.unread:
+            raise ValueError(f"{len(self.unread)} of {files} files could not be read: {'; '.join(self.unread)}")
+
     def print(self, console: Console, output: Path) -> None:
         """Print how many objects of each class were found, and what the drawn videos lack."""
         looked_at = [_count(len(self.images), "picture")] if self.images or not self._videos else []

@@ -1,7 +1,9 @@
 """`detkit eval CHECKPOINT [section.key=value ...]`: COCO's numbers and each class's AP on the validation split."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,31 +20,34 @@ from detkit.evaluation.table import class_table, metrics_table
 from detkit.files import write_atomically, write_json
 from detkit.predict import Detector
 from detkit.report import Inspection, inspect, render
-from detkit.report.earlier import read_earlier
+from detkit.report.earlier import Earlier, read_earlier
 from detkit.types import Detect
 from detkit.validation import Scored, score_pictures, show_progress
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file; - prints them alone.")]
+Predictions = Annotated[Path | None, typer.Option(help="Write the detections to this file, in COCO's result format.")]
+Report = Annotated[
+    Path | None, typer.Option(help="Write a page to this file: errors, thresholds, proposals, levels, pictures.")
+]
+Compare = Annotated[
+    list[Path] | None,
+    typer.Option(help="An earlier file of --json, a run folder or its metrics.jsonl, for the report; repeatable."),
+]
+WriteThresholds = Annotated[
+    bool, typer.Option("--write-thresholds", help="Keep each class's best score in CHECKPOINT, for the demo.")
+]
+ALONE = Path("-")  # --json -: the numbers, and nothing else, are printed
 
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="best.pth or last.pth of a run, or coco:NAME.")],
     overrides: Overrides = None,
     backend: Annotated[str, typer.Option(help="hotcoco, or pycocotools, the reference.")] = "hotcoco",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write all numbers to this file; - prints them alone.")
-    ] = None,
-    predictions: Annotated[
-        Path | None, typer.Option(help="Write the detections to this file, in COCO's result format.")
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write a page to this file: errors, thresholds, proposals, levels, pictures.")
-    ] = None,
-    compare: Annotated[
-        list[Path] | None,
-        typer.Option(help="An earlier file of --json, a run folder or its metrics.jsonl, for the report; repeatable."),
-    ] = None,
-    write_thresholds: Annotated[
-        bool, typer.Option("--write-thresholds", help="Keep each class's best score in CHECKPOINT, for the demo.")
-    ] = False,
+    json_file: JsonFile = None,
+    predictions: Predictions = None,
+    report: Report = None,
+    compare: Compare = None,
+    write_thresholds: WriteThresholds = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     tile: Slice = None,
     overlap: Overlap = 0.2,
@@ -54,44 +59,82 @@ def evaluate(
     """Score a checkpoint on the validation split of its data set, or of another one given by data.root=..."""
     if backend not in ("hotcoco", "pycocotools"):
         raise ValueError(f"--backend: expected hotcoco or pycocotools, got {backend!r}")
-    _check_outputs(json_file, predictions, report)
-    earlier = [read_earlier(path) for path in compare or []]
-    if earlier and report is None:
-        raise ValueError("--compare is for the page: give --report FILE.html, too")
-    if write_thresholds and not checkpoint.is_file():
-        raise ValueError(f"--write-thresholds: there is no checkpoint file {checkpoint} to write them to")
+    wanted = Wanted(checkpoint, json_file, predictions, report, compare or (), write_thresholds)
+    wanted.check()
     detector = Detector.load(checkpoint, device, precision, overrides or [])
     look = closer(detector, tile, overlap, tta)
-    if look is not None and (report is not None or write_thresholds):
-        raise ValueError("--report and --write-thresholds are about the plain detector: leave out --slice and --tta")
-    inspection = None if look else inspect_checkpoint(detector, backend, batch_size)  # type: ignore[arg-type]
-    scored = inspection.scored if inspection else score_closer(detector, look, backend)  # type: ignore[arg-type]
-    console = Console(stderr=json_file == Path("-"))
-    if predictions is not None:
-        write_predictions(predictions, scored.rows)
-    if json_file == Path("-"):
-        typer.echo(json.dumps(_numbers(scored, inspection), indent=2))
-    else:
+    if look is not None:
+        wanted.check_closer()
+        wanted.write_scores(score_closer(detector, look, backend), None)  # type: ignore[arg-type]
+        return
+    inspection = inspect_checkpoint(detector, backend, batch_size)  # type: ignore[arg-type]
+    wanted.write_scores(inspection.scored, inspection)
+    wanted.write_inspection(inspection)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What `detkit eval` is to write, and its checks before any work: ValueError tells what cannot be."""
+
+    checkpoint: Path
+    json_file: Path | None
+    predictions: Path | None
+    report: Path | None
+    compare: Sequence[Path]
+    thresholds: bool
+
+    @cached_property
+    def console(self) -> Console:
+        """For people: not where a program reads the numbers."""
+        return Console(stderr=self.json_file == ALONE)
+
+    @cached_property
+    def earlier(self) -> list[Earlier]:
+        """The runs to compare with."""
+        return [read_earlier(path) for path in self.compare]
+
+    def check(self) -> None:
+        """Files that are there already, or named twice; what else is missing."""
+        files = (self.json_file, self.predictions, self.report)
+        refuse_existing(*files)
+        named = [file.resolve() for file in files if file is not None]
+        if len(set(named)) < len(named):
+            raise ValueError("--json, --predictions and --report must name different files")
+        if self.earlier and self.report is None:
+            raise ValueError("--compare is for the page: give --report FILE.html, too")
+        if self.thresholds and not self.checkpoint.is_file():
+            raise ValueError(f"--write-thresholds: there is no checkpoint file {self.checkpoint} to write them to")
+
+    def check_closer(self) -> None:
+        """Of what looks closer there are scores alone."""
+        if self.report is not None or self.thresholds:
+            raise ValueError(
+                "--report and --write-thresholds are about the plain detector: leave out --slice and --tta"
+            )
+
+    def write_scores(self, scored: Scored, inspection: Inspection | None) -> None:
+        """The tables, or the numbers alone, and the files of numbers and detections."""
+        if self.predictions is not None:
+            write_predictions(self.predictions, scored.rows)
+        if self.json_file == ALONE:
+            typer.echo(json.dumps(_numbers(scored, inspection), indent=2))
+            return
         index = scored.index
-        say(console, f"{len(index)} pictures of {index.images}, annotations {index.annotations}")
-        console.print(metrics_table(scored.evaluation.metrics))
-        console.print(class_table(scored.evaluation.classes))
-    if json_file is not None and json_file != Path("-"):
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json_file, _numbers(scored, inspection))
-    if report is not None and inspection:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(report, render(str(checkpoint), inspection, earlier))
-        say(console, f"page: {report}")
-    if write_thresholds and inspection:
-        _write_thresholds(console, checkpoint, inspection)
+        say(self.console, f"{len(index)} pictures of {index.images}, annotations {index.annotations}")
+        self.console.print(metrics_table(scored.evaluation.metrics))
+        self.console.print(class_table(scored.evaluation.classes))
+        if self.json_file is not None:
+            self.json_file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.json_file, _numbers(scored, inspection))
 
-
-def _check_outputs(*files: Path | None) -> None:
-    refuse_existing(*files)
-    named = [file.resolve() for file in files if file is not None]
-    if len(set(named)) < len(named):
-        raise ValueError("--json, --predictions and --report must name different files")
+    def write_inspection(self, inspection: Inspection) -> None:
+        """The page, and the thresholds in the checkpoint."""
+        if self.report is not None:
+            self.report.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.report, render(str(self.checkpoint), inspection, self.earlier))
+            say(self.console, f"page: {self.report}")
+        if self.thresholds:
+            _write_thresholds(self.console, self.checkpoint, inspection)
 
 
 def inspect_checkpoint(detector: Detector, backend: Backend, batch_size: int) -> Inspection:
