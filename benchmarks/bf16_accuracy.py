@@ -12,7 +12,7 @@ import typer
 from measure import Json, Quick, Row, report
 from rich.console import Console
 
-from detkit.cli.evaluate import inspect_checkpoint
+from detkit.cli.evaluate import score_checkpoint
 from detkit.cli.train import run_training
 from detkit.config import load_config
 from detkit.predict import Detector
@@ -47,7 +47,7 @@ def main(
 def average_precision(checkpoint: Path, precision: str) -> float:
     """AP in points, 0 to 100, on the validation split that the checkpoint's config names."""
     detector = Detector.load(checkpoint, "cpu", precision)
-    return 100 * inspect_checkpoint(detector, "hotcoco", 4).scored.evaluation.metrics["AP"]
+    return 100 * score_checkpoint(detector, "hotcoco", 4).evaluation.metrics["AP"]
 
 
 def train(folder: Path, iterations: int, quick: bool) -> Path:

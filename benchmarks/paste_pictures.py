@@ -44,7 +44,9 @@ def main(
         write_picture(output / "images" / name, picture)
         images.append({"id": number, "file_name": name, "height": picture.shape[0], "width": picture.shape[1]})
         rows += [{"id": len(rows) + k, "image_id": number, "iscrowd": 0, **row} for k, row in enumerate(found, start=1)]
-    categories = [{"id": k, "name": name} for name, k in zip(index.classes, index.category_ids, strict=True)]
+    categories = [
+        {"id": k, "name": name} for name, k in zip(index.classes, index.category_ids, strict=True) if k is not None
+    ]
     content = {"images": images, "annotations": rows, "categories": categories}
     write_json(output / "annotations/instances_val.json", content)
 

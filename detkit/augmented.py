@@ -55,6 +55,7 @@ def vote(views: Sequence[Detection], iou: float = 0.5) -> Detection:
     boxes, labels, scores = every["boxes"], every["labels"], every["scores"]
     winners = batched_nms(boxes, scores, labels, iou)
     agree = (pairwise_iou(boxes[winners], boxes) > iou) & (labels[winners, None] == labels)
+    agree[torch.arange(len(winners)), winners] = True  # with itself, whatever the threshold
     weights = agree * scores
     return {
         "boxes": weights @ boxes / weights.sum(dim=1, keepdim=True),

@@ -16,8 +16,8 @@ from detkit.build import build_detector
 from detkit.config import Config
 from detkit.data.dataset import Sample
 from detkit.models.anchors import AnchorGenerator
-from detkit.types import Target
-from detkit.visualize import Picture, class_colour, draw_detections, fit_picture
+from detkit.types import Picture, Target
+from detkit.visualize import class_colour, draw_detections, fit_picture
 
 CELL = (400, 300)  # px of a picture on a sheet
 Show = Literal["classes", "levels", "anchors"]

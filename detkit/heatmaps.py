@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from detkit.data.resize import resize_picture
 from detkit.predict import Detector
-from detkit.visualize import Picture, picture_sheet
+from detkit.types import Picture
+from detkit.visualize import picture_sheet
 
 WIDTH = 320  # px of a map on the sheet
 

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from detkit.visualize import Picture
+from detkit.types import Picture
 
 QUALITY = 85  # of JPEG
 

@@ -10,15 +10,13 @@ from typing import NamedTuple, cast
 import cv2
 import matplotlib
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from detkit.boxes import scale_boxes
 from detkit.files import is_disk_full, write_atomically
-from detkit.types import Detection, Target
+from detkit.types import Detection, Picture, Target
 
-Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]
 AnyBoxes = Detection | Target

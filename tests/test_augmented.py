@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from detkit.augmented import augmented, mirror
+from detkit.augmented import augmented, mirror, vote
 from detkit.predict import Detector
 from detkit.types import Detection, Picture
 from tests.test_slicing import bright_boxes
@@ -43,6 +43,12 @@ def test_all_views_agree_where_the_detector_is_exact() -> None:
     torch.testing.assert_close(merged["boxes"], torch.tensor(boxes, dtype=torch.float32))
     assert merged["scores"].tolist() == pytest.approx([0.9] * 3)
     assert seen == [0.5, 0.5, 1.0, 1.0]
+
+
+def test_where_no_two_boxes_may_agree_each_stays_as_it_is() -> None:
+    boxes, labels = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9]]), torch.zeros(2, dtype=torch.int64)
+    found: Detection = {"boxes": boxes, "labels": labels, "scores": torch.tensor([0.9, 0.8])}
+    assert torch.equal(vote([found], iou=1.0)["boxes"], boxes)
 
 
 def test_a_real_detector_finds_the_mirrored_boxes_in_the_mirrored_picture(trained_detector: Detector) -> None:

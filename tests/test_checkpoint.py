@@ -91,7 +91,7 @@ def test_code_in_a_checkpoint_is_refused_and_not_executed(tmp_path: Path, kind: 
 def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such checkpoint"):
         load_checkpoint(tmp_path / "missing.pth")
-    with pytest.raises(ValueError, match="no such checkpoint"):
+    with pytest.raises(ValueError, match="a folder, not a checkpoint"):
         load_checkpoint(tmp_path)
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(ValueError, match="not a detkit checkpoint"):

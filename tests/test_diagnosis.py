@@ -89,6 +89,20 @@ def test_confusion_at_the_operating_point() -> None:
     assert example().confusion.tolist() == expected
 
 
+def test_no_detection_of_a_crowded_picture_is_left_out_of_the_confusion() -> None:
+    """hotcoco by itself looks at 100 of a picture, over all classes."""
+    ids = [{"id": 10, "name": "a"}, {"id": 20, "name": "b"}]
+    boxes = [(10 + 10 * (n % 2), [12 * (n % 15), 12 * (n // 15), 10, 10]) for n in range(140)]
+    annotations = [
+        {"id": n, "image_id": 1, "category_id": c, "bbox": box, "iscrowd": 0} for n, (c, box) in enumerate(boxes, 1)
+    ]
+    images = [{"id": 1, "width": 200, "height": 200, "file_name": "1.jpg"}]
+    truth = read_ground_truth({"images": images, "annotations": annotations, "categories": ids})
+    rows = [{"image_id": 1, "category_id": c, "bbox": box, "score": 0.9} for c, box in boxes]
+    seen = diagnose(truth, read_detections(rows, truth, (1,)))
+    assert seen.confusion.tolist() == [[70, 0, 0], [0, 70, 0], [0, 0, 0]]
+
+
 def test_errors_and_calibration() -> None:
     seen = example()
     counts = {error.name: error.count for error in seen.errors}

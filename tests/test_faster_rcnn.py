@@ -206,7 +206,7 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("pictures", [1, 3])
-def test_a_step_waits_once_a_picture_before_nms_and_nowhere_else(model: FasterRCNN, pictures: int) -> None:
+def test_what_a_step_waits_for_is_one_list_of_boxes_a_picture_before_nms(model: FasterRCNN, pictures: int) -> None:
     images, targets = [picture(64, 96, seed=i) for i in range(pictures)], [OBJECTS] * pictures
     with Waits() as waits:
         sum(model(images, targets).values(), torch.zeros(())).backward()

@@ -83,9 +83,9 @@ def test_what_became_of_the_objects(tmp_path: Path) -> None:
     rows = [{"image_id": 10, "category_id": 7, "bbox": [10, 20, 30, 40], "score": 0.9}]  # the first object of a
     diagnosis = diagnose(truth, read_detections(rows, truth, index.image_ids.tolist()))
     proposed = {
-        10: Proposed(torch.tensor([[0.0, 0.8, 0.92, 0.8], [0, 0, 0.72, 0.4]]), torch.tensor([1, 0]), 1000),
-        20: Proposed(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 7),
-        30: Proposed(torch.tensor([[0.5, 0.5, 0.57, 0.5]]), torch.tensor([2]), 1000),
+        10: Proposed(torch.tensor([[0.0, 0.8, 0.92, 0.8], [0, 0, 0.72, 0.4]]), torch.tensor([1, 0])),
+        20: Proposed(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)),
+        30: Proposed(torch.tensor([[0.5, 0.5, 0.57, 0.5]]), torch.tensor([2])),
     }
     objects = trace_objects(index, diagnosis, proposed)
     every = np.ones(3, bool)

@@ -248,7 +248,9 @@ def test_no_file_of_the_machine_is_served(served: Served, prefix: str) -> None:
 
 
 def test_nothing_is_fetched_from_elsewhere(served: Served) -> None:
-    assert answer(f"{served.url}gradio_api/file=http://example.com/x.png")[0] == 403
+    for prefix in ("file=", "file=/", "file/", "proxy="):
+        for scheme in ("http", "HTTPS"):
+            assert answer(f"{served.url}gradio_api/{prefix}{scheme}://example.com/x.png")[0] == 403
     file = {"path": "https://example.com/x.png", "meta": {"_type": "gradio.FileData"}}
     body = json.dumps({"data": [[file], None, 0.5, []], "fn_index": 0, "session_hash": "x"}).encode()
     assert answer(f"{served.url}gradio_api/queue/join", body, JSON)[0] == 403
@@ -258,6 +260,8 @@ def test_requests_are_limited_and_of_this_page(served: Served) -> None:
     upload = f"{served.url}gradio_api/upload"
     assert answer(upload, b"x", {"Content-Length": str(10**10)})[0] == 413
     assert answer(upload, b"x", {"Sec-Fetch-Site": "cross-site"})[0] == 403
+    assert answer(upload, b"x", {"Sec-Fetch-Site": "same-site"})[0] == 403
+    assert answer(upload, b"x", {"Transfer-Encoding": "chunked"})[0] in (400, 411)
     assert answer(served.url, None, {"Host": "attacker.example"})[0] == 400
     assert answer(f"{served.url}gradio_api/queue/join", b"[]", {"Content-Length": str(2 << 20)})[0] == 413
     assert answer(upload, *multipart(bytes(33 * 2**20)))[0] == 413
@@ -273,6 +277,11 @@ def test_a_file_of_the_machine_is_not_taken_for_an_upload(served: Served, shapes
         file = {"path": path, "meta": {"_type": "gradio.FileData"}}
         body = {"data": [[file], None, 0.5, []], "fn_index": 0, "session_hash": "y"}
         assert answer(f"{served.url}gradio_api/queue/join", json.dumps(body).encode(), JSON)[0] == status
+    for direct in ("run/upload", "api/upload", "run/predict"):  # past the queue: not even for what was sent
+        for path in (str(picture), "/etc/passwd", sent[0]):
+            file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+            body = {"data": [[file], None, 0.5, []], "fn_index": 0, "session_hash": "z"}
+            assert answer(f"{served.url}gradio_api/{direct}", json.dumps(body).encode(), JSON)[0] >= 400
     _, events = answer(f"{served.url}gradio_api/queue/data?session_hash=y")
     assert b'"success":true' in events
     assert served.detector.runs == runs + 1

@@ -56,12 +56,13 @@ class Findings:
     def look_at_video(self, file: Path, target: Path, advance: Callable[[], None]) -> None:
         """Detect on each frame of a video, draw to `target`, and write the detections beside it."""
         try:
-            reader = VideoReader(file)
+            self._draw_video(file, target, advance)
         except ValueError as error:
             self.unread.append(str(error))
-            return
+
+    def _draw_video(self, file: Path, target: Path, advance: Callable[[], None]) -> None:
         frames = []
-        with reader as video, write_video(target, video.rate, video.height, video.width) as write:
+        with VideoReader(file) as video, write_video(target, video.rate, video.height, video.width) as write:
             for number, (picture, seconds) in enumerate(video):
                 detection = self._found(picture)
                 write(draw_detections(picture, detection, self.classes))

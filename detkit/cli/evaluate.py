@@ -22,7 +22,7 @@ from detkit.predict import Detector
 from detkit.report import Inspection, inspect, render
 from detkit.report.earlier import Earlier, read_earlier
 from detkit.types import Detect
-from detkit.validation import Scored, score_pictures, show_progress
+from detkit.validation import Scored, score, score_pictures, show_progress
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file; - prints them alone.")]
 Predictions = Annotated[Path | None, typer.Option(help="Write the detections to this file, in COCO's result format.")]
@@ -65,11 +65,13 @@ def evaluate(
     look = closer(detector, tile, overlap, tta)
     if look is not None:
         wanted.check_closer()
-        wanted.write_scores(score_closer(detector, look, backend), None)  # type: ignore[arg-type]
-        return
-    inspection = inspect_checkpoint(detector, backend, batch_size)  # type: ignore[arg-type]
-    wanted.write_scores(inspection.scored, inspection)
-    wanted.write_inspection(inspection)
+        wanted.write_scores(score_closer(detector, look, backend))  # type: ignore[arg-type]
+    elif not wanted.inspection:
+        wanted.write_scores(score_checkpoint(detector, backend, batch_size))  # type: ignore[arg-type]
+    else:
+        inspection = inspect_checkpoint(detector, backend, batch_size)  # type: ignore[arg-type]
+        wanted.write_scores(inspection.scored, inspection)
+        wanted.write_inspection(inspection)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,11 @@ class Wanted:
         if self.thresholds and not self.checkpoint.is_file():
             raise ValueError(f"--write-thresholds: there is no checkpoint file {self.checkpoint} to write them to")
 
+    @property
+    def inspection(self) -> bool:
+        """Whether more is asked for than scores."""
+        return self.json_file is not None or self.report is not None or self.thresholds
+
     def check_closer(self) -> None:
         """Of what looks closer there are scores alone."""
         if self.report is not None or self.thresholds:
@@ -112,7 +119,7 @@ class Wanted:
                 "--report and --write-thresholds are about the plain detector: leave out --slice and --tta"
             )
 
-    def write_scores(self, scored: Scored, inspection: Inspection | None) -> None:
+    def write_scores(self, scored: Scored, inspection: Inspection | None = None) -> None:
         """The tables, or the numbers alone, and the files of numbers and detections."""
         if self.predictions is not None:
             write_predictions(self.predictions, scored.rows)
@@ -137,11 +144,18 @@ class Wanted:
             _write_thresholds(self.console, self.checkpoint, inspection)
 
 
-def inspect_checkpoint(detector: Detector, backend: Backend, batch_size: int) -> Inspection:
-    """Run a detector over the validation split that its config names, and look at what it gets wrong.
+def score_checkpoint(detector: Detector, backend: Backend, batch_size: int) -> Scored:
+    """Run a detector over the validation split that its config names. Raises ValueError where the classes differ."""
+    data = detector.config.data
+    index = build_val_data(data, detector.classes)
+    loader = build_val_loader(data, index, detector.short_side, batch_size)
+    with show_progress("evaluating") as progress:
+        task = progress.add_task("", total=len(index))
+        return score(detector.predict, loader, backend, lambda count: progress.advance(task, count))
 
-    Raises ValueError where the classes differ.
-    """
+
+def inspect_checkpoint(detector: Detector, backend: Backend, batch_size: int) -> Inspection:
+    """As `score_checkpoint`, and what the detector gets wrong."""
     data = detector.config.data
     index = build_val_data(data, detector.classes)
     loader = build_val_loader(data, index, detector.short_side, batch_size)
@@ -151,7 +165,7 @@ def inspect_checkpoint(detector: Detector, backend: Backend, batch_size: int) ->
 
 
 def score_closer(detector: Detector, look: Detect, backend: Backend) -> Scored:
-    """As `inspect_checkpoint`, the scores alone, for what looks at pictures as they are, in the detector's place."""
+    """As `score_checkpoint`, for what looks at pictures as they are, in the detector's place."""
     index = build_val_data(detector.config.data, detector.classes)
     with show_progress("evaluating") as progress:
         task = progress.add_task("", total=len(index))

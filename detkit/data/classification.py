@@ -17,9 +17,8 @@ from detkit.data.dataset import Key, Sample
 from detkit.data.folders import FolderIndex
 from detkit.data.pictures import read_picture
 from detkit.data.transforms import Transform
-from detkit.types import Target
+from detkit.types import Picture, Target
 
-Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Box = tuple[int, int, int, int]  # x, y, width, height in px
 Crop = Callable[[int, int, np.random.Generator], Box]  # height and width of a picture to the part of it to show
 

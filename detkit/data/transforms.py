@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.types import Picture
+
 if TYPE_CHECKING:
     import albumentations
 
-Picture = NDArray[np.uint8]  # (H, W, 3) RGB
 Boxes = NDArray[np.float32]  # (N, 4)
 Labels = NDArray[np.int64]  # (N,)
 

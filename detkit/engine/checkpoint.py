@@ -117,9 +117,15 @@ def _check_keys(path: Path, state: Any) -> None:
         raise ValueError(f"{path}: a detkit checkpoint needs {', '.join(wrong)}; use one that detkit has written")
     if len(state["classes"]) != len(state["category_ids"]):
         raise ValueError(f"{path}: {len(state['classes'])} class names but {len(state['category_ids'])} category ids")
+    if not _is_numbers(state.get("evaluation") or {}):
+        raise ValueError(f"{path}: evaluation must be numbers by name")
     thresholds = state.get("score_thresholds")
     if thresholds is not None and not _is_scores(thresholds, len(state["classes"])):
         raise ValueError(f"{path}: score_thresholds must be a list of {len(state['classes'])} numbers from 0 to 1")
+
+
+def _is_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(v, int | float) for v in value.values())
 
 
 def _is_scores(value: Any, count: int) -> bool:

@@ -112,7 +112,8 @@ def diagnose(truth: GroundTruth, found: DetectionColumns) -> Diagnosis:
     limits = {c.category_id: c.threshold for c in classes}
     kept = found.scores >= np.array([limits[c] for c in found.category_ids.tolist()], np.float64)
     kept_there = hotcoco_evaluator(truth, found.select(kept & ~ignored))
-    confusion = kept_there.confusion_matrix(iou_thr=IOU)["matrix"].astype(np.int64)
+    every = max(len(found.scores), 1)  # hotcoco's own limit is 100 a picture over all classes
+    confusion = kept_there.confusion_matrix(iou_thr=IOU, max_det=every)["matrix"].astype(np.int64)
     errors = _errors(evaluator.tide_errors(pos_thr=IOU))
     return Diagnosis(
         classes,

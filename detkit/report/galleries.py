@@ -15,8 +15,8 @@ from detkit.evaluation.diagnosis import IOU
 from detkit.pages import jpeg_uri
 from detkit.report.inspection import Inspection
 from detkit.report.objects import FATES, MEANINGS
-from detkit.types import Detection, Target
-from detkit.visualize import AnyBoxes, Picture, draw_detections, fit_picture
+from detkit.types import Detection, Picture, Target
+from detkit.visualize import AnyBoxes, draw_detections, fit_picture
 
 WORST_PICTURES, FALSE_POSITIVES = 8, 12
 MISSED, MISSED_CLASSES = 6, 12  # objects of a class; classes

@@ -68,7 +68,8 @@ def absent(inspection: Inspection) -> list[str]:
     """The classes of the detector that the split does not show."""
     shown = {c.category_id for c in inspection.diagnosis.classes if c.objects}
     index = inspection.scored.index
-    return [name for name, number in zip(index.classes, index.category_ids, strict=True) if number not in shown]
+    known = zip(index.classes, index.category_ids, inspection.detector.category_ids, strict=True)
+    return [name for name, number, own in known if number not in shown and own is not None]
 
 
 def scores(inspection: Inspection, earlier: Sequence[Earlier]) -> list[Json]:

@@ -22,7 +22,6 @@ class Proposed:
 
     best_iou: Tensor  # (N, Q + 1) with the best 100, 300, 1000 proposals, and with those that the RoI head sees
     levels: Tensor  # (N,) from which the RoI head pools an object's box
-    count: int  # proposals, at most 1000
 
 
 class Watch:
@@ -50,7 +49,6 @@ class Watch:
             self.proposed[meta["image_id"]] = Proposed(
                 best_iou(boxes, objects, (*PROPOSALS, self.seen)),
                 self.detector.model.roi_head.levels(objects),
-                min(len(boxes), max(PROPOSALS)),
             )
         return detections
 

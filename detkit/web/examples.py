@@ -30,11 +30,11 @@ def find_examples(detector: Detector) -> list[Example]:
     Nothing is drawn or downloaded for them. A picture that the page would refuse is passed over.
     """
     data = detector.config.data
-    if data.root == "shapes" and not Path("data/shapes").is_dir():
-        return []
     try:
+        if data.root == "shapes" and not Path("data/shapes").is_dir():
+            return []
         index = build_val_data(data, detector.classes)
-    except ValueError:  # moved, or of other classes
+    except (ValueError, OSError):  # moved, of other classes, or of another user
         return []
     shown = [i for i in range(len(index)) if not index.is_empty(i)]
     count = min(COUNT, len(shown))

@@ -5,6 +5,7 @@ machine, or of another one, for an upload where a request says that it is one.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from detkit.web.reading import MAX_BYTES
 
+UPLOAD = "/gradio_api/upload"  # the one request whose body is no JSON
+ELSEWHERE = re.compile(r"(=|/file/)/*https?:", re.IGNORECASE)  # an address of another server, which gradio would fetch
 MAX_UPLOAD = 16 * MAX_BYTES  # of all files that are sent at once
 MAX_WORDS = 2**20  # of a request that is no upload
 HEADERS = {
@@ -47,15 +50,15 @@ class Guard:
 
 def _refusal(scope: Scope) -> tuple[int, str] | None:
     """Status and reason for a request that is refused by its head alone."""
-    if "=http:" in scope["path"] or "=https:" in scope["path"]:
+    if ELSEWHERE.search(scope["path"]):
         return 403, "This page fetches nothing from other servers."
     if scope["method"] in ("GET", "HEAD", "OPTIONS"):
         return None
     headers = Headers(scope=scope)
-    if headers.get("sec-fetch-site") == "cross-site":
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return 403, "This page takes nothing from other sites."
     length = headers.get("content-length", "")
-    if not length.isdecimal():
+    if not length.isdecimal() or "transfer-encoding" in headers:  # which counts more than the length
         return 411, "The length of the request is missing."
     limit = MAX_WORDS if _is_words(scope) else MAX_UPLOAD
     if int(length) > limit:
@@ -64,7 +67,7 @@ def _refusal(scope: Scope) -> tuple[int, str] | None:
 
 
 def _is_words(scope: Scope) -> bool:
-    return scope["method"] == "POST" and not scope["path"].endswith("/upload")
+    return scope["method"] not in ("GET", "HEAD", "OPTIONS") and scope["path"] != UPLOAD
 
 
 async def _read_words(receive: Receive, folder: Path) -> tuple[Receive, tuple[int, str] | None]:

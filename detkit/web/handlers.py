@@ -62,8 +62,12 @@ class Handlers:
     ) -> Updates:
         """A session in place of the one before, whose first picture is in view."""
         session = Session.open(self.folder)
-        for data, name in pictures:
-            session.add(self.detect, data, name)
+        try:
+            for data, name in pictures:
+                session.add(self.detect, data, name)
+        except BaseException:
+            session.close()
+            raise
         if before is not None:
             before.close()
         thumbnails = [found.thumbnail for found in session.found]

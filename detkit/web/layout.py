@@ -40,6 +40,7 @@ def build_page(handlers: Handlers, name: str, score: float) -> gr.Blocks:
             happens(handler, [*read, session, *choice], [*everything, *emptied], **ONE_AT_A_TIME)
         gr.on([threshold.change, classes.change], handlers.show, [session, number, *choice], view, **AT_ONCE)
         thumbnails.select(handlers.turn_to, [session, *choice], [number, *view], **AT_ONCE)
+    page.queue(api_open=False)  # nothing runs but through the queue, one at a time
     return page
 
 

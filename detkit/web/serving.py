@@ -88,6 +88,7 @@ def _keep_to_this_machine(folder: Path) -> None:
     os.environ |= {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_TEMP_DIR": str(folder),
+        "GRADIO_EXAMPLES_CACHE": str(folder / "examples"),
         "GRADIO_SHARE": "False",
         "GRADIO_SSR_MODE": "False",
         "GRADIO_ALLOWED_PATHS": "",
@@ -115,5 +116,5 @@ def _application(show: Show, address: Address, folder: Path) -> "FastAPI":
     )  # fmt: skip
     app.add_middleware(Guard, folder=folder)
     if address.host in LOOPBACK:  # a name that another site lets point here is not taken
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[host.strip("[]") for host in LOOPBACK])
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])
     return app

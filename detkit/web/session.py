@@ -114,10 +114,10 @@ class Session:
         return detection_rows([choice.of(found.detection) for found in self.found], ids, category_ids), images
 
     def _fresh_folder(self) -> Path:
-        views = sorted(self.folder.glob("view-*"), key=lambda path: path.stat().st_mtime_ns)
+        views = sorted(self.folder.glob("view-*"))
         for old in views[: -(KEPT_VIEWS - 1)]:
             shutil.rmtree(old, ignore_errors=True)
-        return Path(tempfile.mkdtemp(prefix="view-", dir=self.folder))
+        return Path(tempfile.mkdtemp(prefix=f"view-{time.time_ns():020}-", dir=self.folder))
 
 
 def _stem(name: str) -> str:

@@ -2,11 +2,9 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment
-
+from detkit.pages import render_page
 from detkit.predict import Detector
 from detkit.visualize import class_colour, text_colour
 from detkit.web.session import Choice, Found
@@ -24,7 +22,8 @@ METRICS = {
 
 def title(detector: Detector, name: str) -> str:
     """The head of the page: whose it is, and how good in one line."""
-    return _render("title", name=name, backbone=detector.config.model.backbone.name, ap=detector.evaluation.get("AP"))
+    ap = detector.evaluation.get("AP", -1)
+    return _render("title", name=name, backbone=detector.config.model.backbone.name, ap=ap if ap >= 0 else None)
 
 
 def card(detector: Detector, name: str) -> str:
@@ -75,6 +74,4 @@ def _css(colour: tuple[int, int, int]) -> str:
 
 
 def _render(part: str, **values: Any) -> str:
-    source = resources.files("detkit.web").joinpath("words.html").read_text(encoding="utf-8")
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    return template.render(part=part, **values)
+    return render_page("web/words.html", part=part, **values)
