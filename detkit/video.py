@@ -28,7 +28,7 @@ CODEC = "VP80"
 SMALLEST = 8  # px a side; of smaller frames OpenCV writes none, without a word
 USUAL_RATE = 25.0  # frames a second, of files that state none
 CLOCK = 1000  # what OpenCV gives as the rate of a file that has none: the ticks of its clock
-TOLERANCE = 1.0  # seconds by which a file may end before its stated length, as sound may last longer than the picture
+TOLERANCE = 0.5  # seconds by which a file may end before its stated length, as sound may last longer than the picture
 
 
 class VideoReader:
