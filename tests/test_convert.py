@@ -165,6 +165,12 @@ def test_broken_yolo_lines_are_findings(tmp_path: Path) -> None:
     assert table.usable.sum() == 1
 
 
+def test_a_yolo_split_whose_folder_is_missing_is_named(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path, "0 0.5 0.5 0.1 0.1\n", train="nowhere")
+    with pytest.raises(ValueError, match=r"data\.yaml: train names 'nowhere'"):
+        find_sources(root)
+
+
 def test_broken_yaml_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("names: [")
     with pytest.raises(ValueError, match=r"data\.yaml is broken YAML"):

@@ -159,6 +159,17 @@ def test_rows_of_any_kind_are_findings(junk: Any, tmp_path: Path) -> None:
     assert len(content["annotations"]) == len(content["images"]) + 1 == 4
 
 
+@pytest.mark.filterwarnings("error")
+def test_numbers_at_the_end_of_their_range_are_findings_and_drawn(tmp_path: Path) -> None:
+    def enlarge(content: dict[str, Any]) -> None:
+        content["annotations"][0]["bbox"] = [1e308, 1e308, 1e308, 1e308]
+
+    findings, tables = examine(coco_set(tmp_path, enlarge), Config())
+    assert "outside-box" in codes(findings, "error")
+    assert "outside-box" in render("huge", findings.all(), tables)
+    assert len(repair(tables[0], findings)[0]["annotations"]) == 3
+
+
 def test_rows_with_values_of_any_kind_are_repaired(tmp_path: Path) -> None:
     def spoil(content: dict[str, Any]) -> None:
         first, content["images"][0]["width"] = content["annotations"][0], 50  # the file has 100

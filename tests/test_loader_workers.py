@@ -53,7 +53,7 @@ def test_a_killed_worker_is_named_within_seconds(signum: signal.Signals, advice:
     started = time.monotonic()
     with pytest.raises(ChildProcessError, match=rf"process {victim}\) was killed by {signum.name}; .*{advice}"):
         list(batches)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30  # on a busy machine the system takes its time to dump a core
     assert not any(worker.is_alive() for worker in workers)
 
 

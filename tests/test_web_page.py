@@ -143,6 +143,13 @@ def test_the_threshold_and_classes_choose_without_running_the_model(served: Serv
     page.wait_for_function("n => document.querySelector('#found .count').innerText.startsWith(n + ' of')", arg=above)
     assert above < shown and shown_picture(page) != first
 
+    for beyond, instead in (("", shown), ("5", 0), ("-3", shown)):  # an empty box is what comes before typing
+        page.locator("#threshold input[type=number]").fill(beyond)
+        page.locator("#threshold input[type=number]").press("Enter")
+        page.wait_for_function(
+            "n => document.querySelector('#found .count').innerText.startsWith(n + ' of')", arg=instead
+        )
+
     move_slider(page, 0.01)
     page.wait_for_function("n => document.querySelector('#found .count').innerText.startsWith(n + ' of')", arg=shown)
     label = int(expected["labels"].mode().values)

@@ -9,6 +9,8 @@ from detkit.predict import Detector
 from detkit.slicing import sliced
 from detkit.types import Detect
 
+OVERLAP = 0.2
+
 Slice = Annotated[
     int | None,
     typer.Option(
@@ -20,7 +22,13 @@ Slice = Annotated[
     ),
 ]
 Overlap = Annotated[
-    float, typer.Option(min=0, max=0.9, help="With --slice: the share of a tile that the next one shows, too.")
+    float | None,
+    typer.Option(
+        min=0,
+        max=0.9,
+        help=f"With --slice: the share of a tile that the next one shows, too; {OVERLAP} without.",
+        show_default=False,
+    ),
 ]
 Tta = Annotated[
     bool,
@@ -30,10 +38,12 @@ Tta = Annotated[
 ]
 
 
-def closer(detector: Detector, tile: int | None, overlap: float, tta: bool) -> Detect | None:
+def closer(detector: Detector, tile: int | None, overlap: float | None, tta: bool) -> Detect | None:
     """What a detector does with these options; None where none is given. With both each tile is augmented."""
+    if overlap is not None and tile is None:
+        raise ValueError("--overlap is that of tiles: give --slice, too")
     iou = detector.config.model.nms_iou
     detect = augmented(detector.detect, iou=iou) if tta else detector.detect
     if tile is not None:
-        return sliced(detect, tile, overlap, iou)
+        return sliced(detect, tile, OVERLAP if overlap is None else overlap, iou)
     return detect if tta else None

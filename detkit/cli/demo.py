@@ -38,7 +38,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for what is drawn, and the detections.")] = Path("out"),
     score: Score = "0.5",
     tile: Slice = None,
-    overlap: Overlap = 0.2,
+    overlap: Overlap = None,
     tta: Tta = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",

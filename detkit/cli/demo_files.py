@@ -34,10 +34,10 @@ def find_files(sources: Sequence[str], output: Path) -> list[Path]:
             file for file in _expand(source) if str(file) == source or output.resolve() not in file.resolve().parents
         ]
         if not files:
-            raise ValueError(
-                f"no picture or video {source!r}: expected a file, a folder or a pattern of "
-                f"{', '.join(sorted(SUFFIXES | video.SUFFIXES))}"
-            )
+            endings = ", ".join(sorted(SUFFIXES | video.SUFFIXES))
+            if Path(source).is_dir():
+                raise ValueError(f"the folder {source!r} has no pictures or videos; they end in {endings}")
+            raise ValueError(f"no picture or video {source!r}: expected a file, a folder or a pattern of {endings}")
         found |= dict.fromkeys(files)
     if not found:
         raise ValueError("no pictures or videos given: name files, folders or patterns")

@@ -75,7 +75,7 @@ class Findings:
 
     def write(self, output: Path) -> None:
         """Write predictions.json and images.json of the pictures, where there were some."""
-        if self.images or not self._videos:
+        if self.images or not (self._videos or self.unread):
             write_json(output / PREDICTIONS, self.rows)
             write_json(output / IMAGES, self.images)
 

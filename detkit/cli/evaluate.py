@@ -50,7 +50,7 @@ def evaluate(
     write_thresholds: WriteThresholds = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 4,
     tile: Slice = None,
-    overlap: Overlap = 0.2,
+    overlap: Overlap = None,
     tta: Tta = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32, bfloat16.")] = "auto",

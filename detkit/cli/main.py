@@ -19,7 +19,7 @@ from detkit.cli.train_cls import train_cls
 
 
 def main() -> None:
-    """Entry point of the console script `detkit`."""
+    """The whole command line."""
     app = typer.Typer(
         help="Two-stage object detectors: train, evaluate, detect.",
         no_args_is_help=True,

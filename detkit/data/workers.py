@@ -58,7 +58,7 @@ def _next(iterator: Iterator[Any], workers: set[BaseProcess], timeout: float) ->
                 f"no batch came from the {len(workers)} loader workers for {timeout:g} seconds: one hangs, or the disk "
                 "is that slow; look at the storage, or raise data.worker_timeout (0: wait for ever)"
             ) from error
-        dead = _dead(workers, patience=0 if isinstance(error, RuntimeError) else 5)
+        dead = _dead(workers, patience=0 if isinstance(error, RuntimeError) else 20)
         if dead is None:
             raise
         raise ChildProcessError(_how_it_died(dead)) from error

@@ -44,6 +44,8 @@ def check_anchors(table: Table, config: Config, findings: Findings) -> None:
     detail = f"anchors {_listed(now.sizes)} px: {_shares(now)}"
     if better.missed < now.missed:
         detail += f"; model.rpn.anchor_sizes={_listed(better.sizes)}: {_shares(better)}"
+    else:
+        detail += "; no other sizes were found to fit better"
     findings.add("anchor-fit", Place(table.file, f"{config.name}, {detail}", split=table.name))
     if now.missed[0] > MISFIT:
         findings.add("anchor-misfit", Place(table.file, detail, split=table.name))

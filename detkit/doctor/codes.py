@@ -92,7 +92,7 @@ _ALL = (
     Code("class-imbalance", "warning", "The most frequent class has 50 times as many boxes as the rarest, or more.",
          "Set data.repeat_threshold, such as 0.1, or annotate more of the rare ones."),
     Code("anchor-misfit", "warning", "More than a tenth of the boxes have no anchor that overlaps them by 0.5 (IoU).",
-         "Set model.rpn.anchor_sizes as suggested, or a larger data.short_side."),
+         "Set model.rpn.anchor_sizes as suggested, where other sizes fit better, or a larger data.short_side."),
     Code("near-duplicate-picture", "note", "Two pictures of a split look alike; frames of a video do.",
          "Keep them in one split; leave some out where there are many."),
     Code("exif-turned", "note", "The picture has an EXIF rotation, and its annotations are for the turned picture.",
@@ -112,7 +112,7 @@ _ALL = (
     Code("unlisted-picture", "note", "A picture file that no annotation file lists.",
          "Add it, or leave it: it is not used."),
     Code("anchor-fit", "note", "How well the anchors of the config fit the boxes after resizing.",
-         "Compare with the suggestion."),
+         "Compare with the suggestion, where other sizes fit better."),
     Code("fpn-levels", "note", "From which level of the pyramid the RoI head takes the boxes after resizing.",
          "If nearly all are on one level, set model.roi_head.canonical_size or data.short_side."),
 )  # fmt: skip

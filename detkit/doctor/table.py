@@ -21,6 +21,8 @@ Bools = NDArray[np.bool_]
 Boxes = NDArray[np.float64]
 MAX_SIDE = 2**31
 
+FARTHEST = 1e12  # px; sums and products of larger numbers leave the range of floats
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -115,7 +117,7 @@ def read_table(split: Split, findings: Findings) -> Table:
     places, known = _owners(kept, image_ids)
     category_ids, whole = whole_numbers([row.get("category_id") for row in kept])
     problems: dict[int, str] = {}
-    boxes = read_boxes([row.get("bbox") for row in kept], problems)
+    boxes = np.clip(read_boxes([row.get("bbox") for row in kept], problems), -FARTHEST, FARTHEST)
     sound = np.ones(len(rows), bool)
     sound[list(problems)] = False
     table = Table(

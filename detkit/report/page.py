@@ -121,13 +121,19 @@ def in_short(inspection: Inspection) -> list[str]:
     count = len(objects.rows)
     if not count:
         return ["The split has no objects: nothing can be scored."]
+    if not len(inspection.found.scores):
+        limit = inspection.detector.config.model.score_threshold
+        return [
+            f"No detection scores model.score_threshold={limit:g} or more: nothing was found, and there is nothing to"
+            " say about errors and scores."
+        ]
     fates = objects.fate_counts(np.ones(count, bool))
     lost = {fate: fates[fate] for fate in FATES[1:]}
     told = [
         f"{fates['found']} of {count} objects are found at each class's best score threshold,"
         f" with {int(diagnosis.false_positives.sum())} false positives.",
-        f"Of the {sum(lost.values())} others {lost['RPN']} were not proposed by the RPN, {lost['head']} lost by the RoI"
-        f" head, and {lost['low score']} have a score below the threshold.",
+        f"Of the {sum(lost.values())} others the RPN did not propose {lost['RPN']}, the RoI head lost {lost['head']},"
+        f" and the score is below the threshold for {lost['low score']}.",
     ]
     worst_error = max(diagnosis.errors, key=lambda error: error.AP_lost)
     if worst_error.AP_lost > 0:

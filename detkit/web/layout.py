@@ -81,9 +81,18 @@ def _sources(handlers: Handlers) -> list[Source]:
     return found
 
 
+class _Score(gr.Slider):  # type: ignore[misc]
+    """A slider whose number box may be emptied, or hold any number: what is beyond its ends counts as the end."""
+
+    is_template = True  # gradio's page knows it as a slider
+
+    def preprocess(self, payload: float | None) -> float:
+        return min(max(payload or 0.0, self.minimum), self.maximum)
+
+
 def _filters(handlers: Handlers, score: float) -> tuple[gr.Slider, gr.Dropdown]:
     lowest = handlers.detector.config.model.score_threshold
-    threshold = gr.Slider(
+    threshold = _Score(
         lowest, 1, max(score, lowest), step=0.01, label="score threshold", buttons=[],
         info="The model does not run again: boxes below it are left out.", elem_id="threshold",
     )  # fmt: skip
