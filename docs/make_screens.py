@@ -44,7 +44,7 @@ def report(checkpoint: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as written, browser() as chromium:
         file = Path(written) / "report.html"
         subprocess.run([sys.executable, "-m", "detkit", "eval", checkpoint, "--report", file], check=True)
-        tab = chromium.new_page(viewport={"width": 1100, "height": 1500})
+        tab = chromium.new_page(viewport={"width": 1100, "height": 1000})
         tab.goto(file.as_uri())
         save(tab.screenshot(), folder / "report.png")
 
@@ -55,7 +55,7 @@ def page(checkpoint: Path, folder: Path) -> None:
     with served(Show(detector, detector.detect, checkpoint.name, 0.5)) as url, browser() as chromium:
         tab = chromium.new_page(viewport={"width": 1280, "height": 900})
         tab.goto(url)
-        tab.locator("#examples button.thumbnail-item").nth(3).click()
+        tab.locator("#examples button.thumbnail-item").nth(5).click()
         tab.wait_for_selector("#found .count", timeout=60_000)
         tab.wait_for_timeout(1000)
         save(tab.screenshot(full_page=True), folder / "page.png")

@@ -27,3 +27,9 @@ def test_every_key_is_explained() -> None:
     assert len(rows) > 100
     assert [key for key, values, _, meaning in rows if not values or not meaning.endswith((".", "..."))] == []
     assert ("train.clip_norm", "number, >= 0", "0", "Gradients are scaled to at most this norm; 0 is off.") in rows
+
+
+def test_links_of_the_documents_lead_to_files() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).is_file(), f"{page.name}: {target}"

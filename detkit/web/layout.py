@@ -81,21 +81,15 @@ def _sources(handlers: Handlers) -> list[Source]:
     return found
 
 
-class _Score(gr.Slider):  # type: ignore[misc]
-    """A slider whose number box may be emptied, or hold any number: what is beyond its ends counts as the end."""
-
-    is_template = True  # gradio's page knows it as a slider
-
-    def preprocess(self, payload: float | None) -> float:
-        return min(max(payload or 0.0, self.minimum), self.maximum)
-
-
 def _filters(handlers: Handlers, score: float) -> tuple[gr.Slider, gr.Dropdown]:
     lowest = handlers.detector.config.model.score_threshold
-    threshold = _Score(
+    threshold = gr.Slider(
         lowest, 1, max(score, lowest), step=0.01, label="score threshold", buttons=[],
         info="The model does not run again: boxes below it are left out.", elem_id="threshold",
     )  # fmt: skip
+    # Its number box may be emptied or hold any number, at which gradio would fail: what is beyond the ends is the end.
+    # Not a subclass, for each of which gradio writes a file beside the module.
+    threshold.preprocess = lambda typed: min(max(typed or 0.0, lowest), 1.0)
     classes = gr.Dropdown(
         list(handlers.labels), value=[], multiselect=True, label="classes", info="All where none is chosen.",
         elem_id="classes",
