@@ -40,6 +40,11 @@ class Scored:
     detections: dict[int, Detection]  # by the number of the picture in the index
     index: CocoIndex
 
+    @property
+    def boxes(self) -> int:
+        """How many objects there were to find, crowd regions not counted."""
+        return sum(score.boxes for score in self.evaluation.classes.values())
+
 
 def score(
     predict: Predict,

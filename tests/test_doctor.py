@@ -264,6 +264,8 @@ def test_the_command(planted: tuple[Path, Any], command: Callable[..., Outcome],
     assert page.read_text().count("data:image/jpeg;base64,") > 10 and "http:" not in page.read_text()
     assert {path.name for path in tmp_path.glob("*.json")} == {"all.json", "fixed_train.json", "fixed_val.json"}
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+    inside = command("doctor", root, "--fix", root / "fixed.json")
+    assert inside.status == 2 and "own folder" in inside.err and not list(root.glob("fixed*"))
     again = command("doctor", root, "--html", page)
     assert again.status == 2 and "not overwritten" in again.err
 

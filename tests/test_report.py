@@ -146,6 +146,13 @@ def test_earlier_runs(trained: Path, tmp_path: Path, command: Command) -> None:
     file = tmp_path / "old.json"
     file.write_text(json.dumps({"metrics": {"AP": 0.5, "AP50": None}, "classes": {"cat": {"AP": 0.25}}}))
     assert read_earlier(file).metrics == {"AP": 0.5} and read_earlier(file).classes == {"cat": 0.25}
+    assert read_earlier(file).data is None
+    file.write_text(json.dumps({"metrics": {"AP": 0.5}, "data": {"pictures": 9, "boxes": 27}}))
+    assert read_earlier(file).data == (9, 27)
+    done = command("eval", trained / "last.pth", "data.limit=2", "--report", tmp_path / "other.html", "--compare", file)
+    assert done.status == 0 and "old was scored on other data: 9 pictures with 27 boxes" in (
+        tmp_path / "other.html"
+    ).read_text(encoding="utf-8")
     for name, wrong in {"empty": "", "list": "[]", "others": '{"metrics": {"mAP": 1}}', "binary": "\0\ud7ff"}.items():
         file = tmp_path / f"{name}.json"
         file.write_text(wrong)
@@ -201,7 +208,7 @@ def test_pages_of_odd_data(change: Callable[[dict[str, Any]], None], tmp_path: P
 def test_a_page_without_detections(tmp_path: Path) -> None:
     seen = inspected(tmp_path, content(), threshold=0.999)
     assert not len(seen.found.scores) and not seen.diagnosis.false_positives.any()
-    assert "0 of 3 objects are found" in render("none", seen)
+    assert "No detection scores model.score_threshold=0.999 or more" in render("none", seen)
 
 
 def test_of_many_classes_the_matrix_shows_those_mixed_up(tmp_path: Path) -> None:

@@ -48,6 +48,10 @@ def doctor(
         raise ValueError(f"--images: there is no folder {images}")
     sources = find_sources(data, images)
     copies = _copies(fix, [source.name for source in sources])
+    if any(copy.resolve().is_relative_to(data.resolve()) for copy in copies.values()):
+        raise ValueError(
+            f"--fix: {fix} is in the data set's own folder, which would take it for a split; choose another"
+        )
     refuse_existing(json_file, html, *copies.values())
     console = Console(stderr=json_file == Path("-"))
     splits = [read_source(source, whole=fix is not None) for source in sources]

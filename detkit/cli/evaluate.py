@@ -175,7 +175,8 @@ def score_closer(detector: Detector, look: Detect, backend: Backend) -> Scored:
 def _numbers(scored: Scored, inspection: Inspection | None) -> dict[str, Any]:
     classes = {name: asdict(numbers) for name, numbers in scored.evaluation.classes.items()}
     beyond = inspection.as_json() if inspection else {}
-    return {"metrics": scored.evaluation.metrics, "classes": classes, **beyond}
+    data = {"annotations": str(scored.index.annotations), "pictures": len(scored.index), "boxes": scored.boxes}
+    return {"metrics": scored.evaluation.metrics, "classes": classes, "data": data, **beyond}
 
 
 def _write_thresholds(console: Console, checkpoint: Path, inspection: Inspection) -> None:

@@ -17,6 +17,7 @@ class Earlier:
     name: str
     metrics: dict[str, float]  # COCO's names; -1 where there is nothing to find
     classes: dict[str, float]  # AP
+    data: tuple[int, int] | None = None  # numbers of pictures and of boxes, where the file has them
 
 
 def read_earlier(path: Path) -> Earlier:
@@ -41,7 +42,7 @@ def read_earlier(path: Path) -> Earlier:
         for name, score in (classes.items() if isinstance(classes, dict) else ())
         if isinstance(score, dict) and _is_number(score.get("AP"))
     }
-    return Earlier(path.stem, _scores(metrics), scores)
+    return Earlier(path.stem, _scores(metrics), scores, _data(content.get("data")))
 
 
 _EXPECTED = f"expected a file of `detkit eval --json`, a run folder or its {METRICS}"
@@ -55,6 +56,11 @@ def _of_run(path: Path, file: Path) -> Earlier:
         raise ValueError(f"--compare: {file} has no evaluation; {_EXPECTED}")
     best = max(rows, key=lambda row: float(row["AP"]))
     return Earlier(f"{file.resolve().parent.name}, step {best['step']}", _scores(best), {})
+
+
+def _data(said: Any) -> tuple[int, int] | None:
+    pictures, boxes = (said.get("pictures"), said.get("boxes")) if isinstance(said, dict) else (None, None)
+    return (pictures, boxes) if isinstance(pictures, int) and isinstance(boxes, int) else None
 
 
 def _scores(row: dict[str, Any]) -> dict[str, float]:

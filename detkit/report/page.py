@@ -36,6 +36,7 @@ def render(title: str, inspection: Inspection, earlier: Sequence[Earlier] = ()) 
         short=list(in_short(inspection)),
         scores=scores(inspection, earlier),
         earlier=earlier,
+        data=(len(index), inspection.scored.boxes),
         classes=sorted(classes, key=lambda item: item[1].AP),
         absent=absent(inspection),
         legend=coloured(classes),
