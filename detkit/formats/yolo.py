@@ -29,9 +29,8 @@ def yolo_sources(path: Path) -> list[Source]:
         places = described.get(name)
         for place in places if isinstance(places, list) else [places]:
             images = None if not isinstance(place, str) else _folder(path.parent, base, place)
-            if (
-                images is None and isinstance(place, str) and name != "test"
-            ):  # exports name a test split they do not have
+            # exports often name other splits that they do not have
+            if images is None and isinstance(place, str) and name == "train":
                 raise ValueError(f"{path}: {name} names {place!r}, and there is no such folder")
             if images is not None:
                 sources.append(Source(_distinct(name, sources), "yolo", path, images, _labels_of(images)))
