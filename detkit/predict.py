@@ -13,7 +13,7 @@ from detkit.config import Config, config_from_dict, parse_overrides
 from detkit.data.pictures import read_picture
 from detkit.data.resize import resize_picture
 from detkit.engine.checkpoint import best_weights
-from detkit.evaluation.run import predictor, to_original
+from detkit.evaluation.run import to_original
 from detkit.merging import select
 from detkit.models.faster_rcnn import FasterRCNN
 from detkit.norm import fold_norm
@@ -100,7 +100,7 @@ class Detector:
 
     def predict(self, images: list[Tensor]) -> list[Detection]:
         """Detections for resized pictures (3, h, w) in their pixels, as evaluation asks for."""
-        return [self._of_classes(found) for found in predictor(self.model, self.device, self.precision)(images)]
+        return self.predict_with_proposals(images)[0]
 
     def predict_with_proposals(
         self, images: list[Tensor], at_least: int = 0

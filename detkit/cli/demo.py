@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated
 
@@ -76,14 +77,15 @@ def demo(
 def _look_at(files: Sequence[Path], targets: Sequence[Path], findings: Findings) -> None:
     """Detect on each file, under a bar over pictures and frames."""
     lengths = [count_frames(file) if is_video(file) else 1 for file in files]
+    ends = accumulate(lengths)
     with show_progress("detecting") as progress:
         task = progress.add_task("", total=sum(lengths))
-        for number, (file, target) in enumerate(zip(files, targets, strict=True), start=1):
+        for number, (file, target, end) in enumerate(zip(files, targets, ends, strict=True), start=1):
             if is_video(file):
                 findings.look_at_video(file, target, lambda: progress.advance(task))
             else:
                 findings.look_at_picture(number, file, target)
-            progress.update(task, completed=sum(lengths[:number]))  # what a video states is not always what it has
+            progress.update(task, completed=end)  # what a video states is not always what it has
 
 
 def main() -> None:

@@ -47,11 +47,7 @@ def doctor(
     if images is not None and not images.is_dir():
         raise ValueError(f"--images: there is no folder {images}")
     sources = find_sources(data, images)
-    copies = _copies(fix, [source.name for source in sources])
-    if any(copy.resolve().is_relative_to(data.resolve()) for copy in copies.values()):
-        raise ValueError(
-            f"--fix: {fix} is in the data set's own folder, which would take it for a split; choose another"
-        )
+    copies = _copies(fix, data, [source.name for source in sources])
     refuse_existing(json_file, html, *copies.values())
     console = Console(stderr=json_file == Path("-"))
     splits = [read_source(source, whole=fix is not None) for source in sources]
@@ -69,12 +65,16 @@ def doctor(
     raise typer.Exit(1 if findings.count("error") else 0)
 
 
-def _copies(fix: Path | None, names: Sequence[str]) -> dict[str, Path]:
-    """Where the repaired copy of each split goes."""
+def _copies(fix: Path | None, data: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Where the repaired copy of each split goes. Raises ValueError for a name in the folder of the data."""
     if fix is None:
         return {}
     if fix.suffix.lower() != ".json":
         raise ValueError(f"--fix: expected a name that ends in .json, got {fix}")
+    if fix.resolve().is_relative_to(data.resolve()):
+        raise ValueError(
+            f"--fix: {fix} is in the data set's own folder, which would take it for a split; choose another"
+        )
     if len(names) == 1:
         return {names[0]: fix}
     return {name: fix.with_name(f"{fix.stem}_{name}.json") for name in names}

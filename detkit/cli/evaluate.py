@@ -1,7 +1,8 @@
 """`detkit eval CHECKPOINT [section.key=value ...]`: COCO's numbers and each class's AP on the validation split."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from detkit.build import build_val_data, build_val_loader
 from detkit.cli.closer import Overlap, Slice, Tta, closer
 from detkit.cli.errors import Debug, Overrides, run_command
 from detkit.cli.output import refuse_existing, say
+from detkit.data.loader import EpochLoader
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.evaluation.coco import Backend, write_predictions
 from detkit.evaluation.table import class_table, metrics_table
@@ -146,30 +148,36 @@ class Wanted:
 
 def score_checkpoint(detector: Detector, backend: Backend, batch_size: int) -> Scored:
     """Run a detector over the validation split that its config names. Raises ValueError where the classes differ."""
-    data = detector.config.data
-    index = build_val_data(data, detector.classes)
-    loader = build_val_loader(data, index, detector.short_side, batch_size)
-    with show_progress("evaluating") as progress:
-        task = progress.add_task("", total=len(index))
-        return score(detector.predict, loader, backend, lambda count: progress.advance(task, count))
+    loader = _loader(detector, batch_size)
+    with _counting(len(loader.dataset)) as advance:
+        return score(detector.predict, loader, backend, advance)
 
 
 def inspect_checkpoint(detector: Detector, backend: Backend, batch_size: int) -> Inspection:
     """As `score_checkpoint`, and what the detector gets wrong."""
-    data = detector.config.data
-    index = build_val_data(data, detector.classes)
-    loader = build_val_loader(data, index, detector.short_side, batch_size)
-    with show_progress("evaluating") as progress:
-        task = progress.add_task("", total=len(index))
-        return inspect(detector, loader, batch_size, backend, lambda count: progress.advance(task, count))
+    loader = _loader(detector, batch_size)
+    with _counting(len(loader.dataset)) as advance:
+        return inspect(detector, loader, batch_size, backend, advance)
 
 
 def score_closer(detector: Detector, look: Detect, backend: Backend) -> Scored:
     """As `score_checkpoint`, for what looks at pictures as they are, in the detector's place."""
     index = build_val_data(detector.config.data, detector.classes)
+    with _counting(len(index)) as advance:
+        return score_pictures(look, index, backend, advance)
+
+
+def _loader(detector: Detector, batch_size: int) -> EpochLoader:
+    data = detector.config.data
+    return build_val_loader(data, build_val_data(data, detector.classes), detector.short_side, batch_size)
+
+
+@contextmanager
+def _counting(pictures: int) -> Iterator[Callable[[int], None]]:
+    """A bar, and what moves it by so many pictures."""
     with show_progress("evaluating") as progress:
-        task = progress.add_task("", total=len(index))
-        return score_pictures(look, index, backend, lambda count: progress.advance(task, count))
+        task = progress.add_task("", total=pictures)
+        yield lambda count: progress.advance(task, count)
 
 
 def _numbers(scored: Scored, inspection: Inspection | None) -> dict[str, Any]:

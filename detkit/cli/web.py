@@ -46,5 +46,5 @@ def serve_page(
         threshold = chosen_threshold(score, detector)
         if not isinstance(threshold, float):
             raise ValueError("--web: --score takes a number, where the page's slider begins")
-        show = Show(detector, look(detector), Path(checkpoint).name, threshold)
+        show = Show(detector, look(detector), checkpoint.name, threshold)
         serve(show, address, lambda text: say(console, text))

@@ -13,9 +13,9 @@ from detkit.memory import is_out_of_memory
 
 EXIF_ORIENTATION = 0x0112
 HEAD = 256 * 1024  # an Exif block lies before the pixels: within the first 64 KiB of a JPEG file, close to it elsewhere
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})  # of picture files in folders
 
 # EXIF orientation (CIPA DC-008, 4.6.4 A) -> what puts it right: transpose? then flip up-down? flip left-right?
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})  # of picture files in folders
 TURNS = {
     2: (False, False, True),
     3: (False, True, True),

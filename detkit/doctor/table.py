@@ -20,7 +20,6 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Boxes = NDArray[np.float64]
 MAX_SIDE = 2**31
-
 FARTHEST = 1e12  # px; sums and products of larger numbers leave the range of floats
 
 
