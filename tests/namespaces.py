@@ -33,6 +33,10 @@ class Machine:
         """Pull the cable: nothing arrives any more, and nobody is told."""
         self.ip("link", "set", CABLE, "down")
 
+    def connect(self) -> None:
+        """Put the cable back."""
+        self.ip("link", "set", CABLE, "up")
+
 
 Pair = tuple[Machine, Machine]
 

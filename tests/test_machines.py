@@ -37,11 +37,12 @@ def torchrun(here: Machine, first: Machine, disk: Path, *arguments: object, rest
     """torchrun on a machine, with one process that works on its disk; all meet at the first machine's address."""
     disk.mkdir(exist_ok=True)
     # No name leads to these addresses. A machine that is silent for 6 s counts as lost; torch's default is 15 s.
-    hosts = f"is_host={int(here == first)},keep_alive_interval=2"
+    conf = f"is_host={int(here == first)},keep_alive_interval=2"
     options = ("--nnodes", 2, "--nproc-per-node", 1, "--max-restarts", restarts, "--local-addr", here.address)
     meeting = ("--rdzv-backend", "c10d", "--rdzv-id", "job", "--rdzv-endpoint", f"{first.address}:29400")
-    launcher = (sys.executable, "-m", "torch.distributed.run", *options, *meeting, "--rdzv-conf", hosts)
-    variables = environment(MACHINE=disk, GLOO_SOCKET_IFNAME=CABLE)
+    launcher = (sys.executable, "-m", "torch.distributed.run", *options, *meeting, "--rdzv-conf", conf)
+    # Without the last one, torch 2.14 does not tell a newcomer where to meet after a restart (docs/distributed.md).
+    variables = environment(MACHINE=disk, GLOO_SOCKET_IFNAME=CABLE, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1)
     with started(here.command(*launcher, RANKED_RUN, "run", *arguments), environments=[variables]) as processes:
         yield processes[0]
 
@@ -74,5 +75,50 @@ def test_cut_off_from_each_other_both_end_and_either_disk_is_enough(
     with two_machines() as others, both(others, disks, "--resume") as processes:
         for status, output, errors in finished(processes, timeout=90):
             assert status == 0, output + errors
+    for disk in disks:
+        assert_same_run(disk / "run", undisturbed)
+
+
+def test_a_killed_machine_that_comes_back_with_an_empty_disk_is_waited_for(
+    machines: Pair, disks: tuple[Path, Path], undisturbed: Path
+) -> None:
+    """Nobody says --resume: the torchrun that is left starts its process again as soon as it has company."""
+    first, second = machines
+    pace = ("--seconds", 0.2)
+    with torchrun(first, first, disks[0], *pace, restarts=3) as left:
+        with torchrun(second, first, disks[1], *pace, restarts=3) as lost:
+            wait_for_rows(disks[1] / "run", 2, [left, lost])
+            killed(lost)
+        shutil.rmtree(disks[1])
+        with torchrun(second, first, disks[1], *pace, restarts=3) as back:
+            ends = finished([left, back], timeout=120)
+    for status, output, errors in ends:
+        assert status == 0, output + errors
+    assert ends[0][2].count(LOST) == 1
+    for disk in disks:
+        assert [path.name for path in disk.iterdir()] == ["run"]
+        assert_same_run(disk / "run", undisturbed)
+
+
+def test_after_a_cable_was_out_for_a_while_the_run_goes_on_by_itself(
+    machines: Pair, disks: tuple[Path, Path], undisturbed: Path
+) -> None:
+    first, second = machines
+    arguments = ("--seconds", 0.2, "--timeout", 5)
+    with (
+        torchrun(first, first, disks[0], *arguments, restarts=3) as one,
+        torchrun(second, first, disks[1], *arguments, restarts=3) as two,
+    ):
+        wait_for_rows(disks[1] / "run", 2, [one, two])
+        second.cut_off()
+        deadline = time.monotonic() + 60
+        while descendants(one.pid) or descendants(two.pid):
+            assert time.monotonic() < deadline, "the processes go on without each other"
+            time.sleep(0.1)
+        second.connect()
+        ends = finished([one, two], timeout=120)
+    for status, output, errors in ends:
+        assert status == 0, output + errors
+        assert errors.count(LOST) == 1
     for disk in disks:
         assert_same_run(disk / "run", undisturbed)
