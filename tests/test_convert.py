@@ -136,6 +136,30 @@ def test_a_voc_object_without_numbers_is_a_finding(tmp_path: Path) -> None:
     assert table.usable.tolist() == [False, False, True]
 
 
+def test_voc_findings_name_the_xml_file(tmp_path: Path) -> None:
+    root = write_voc(tmp_path, (5, 5, 160, 40))
+    findings, _ = examine_quickly([read_source(source) for source in find_sources(root)])
+    (place,) = findings.of("overhanging-box")
+    assert place.file == root / "Annotations/a.xml" and not findings.of("unstated-size")
+    assert place.text().startswith("train: a.xml image 1 (a.jpg) annotation 1: bbox")
+
+
+@pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>"])
+def test_voc_without_a_size_is_a_note_and_takes_the_pictures(size: str, tmp_path: Path) -> None:
+    box = "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>20</xmax><ymax>20</ymax></bndbox>"
+    root = write_voc(tmp_path, text=f"<annotation>{size}<object><name>dog</name>{box}</object></annotation>")
+    splits = [read_source(source) for source in find_sources(root)]
+    findings, (table,) = examine_quickly(splits)
+    assert findings.of("unstated-size")[0].text() == "train: a.xml image 1 (a.jpg): 100 x 80"
+    assert findings.count("error") == 0 and table.usable.tolist() == [True]
+    for name, code in (("broken", "unreadable-picture"), ("absent", "missing-picture")):
+        (root / f"Annotations/{name}.xml").write_text("<annotation/>")
+        (root / "JPEGImages/broken.jpg").write_text("no picture")
+        findings, _ = examine_quickly([read_source(source) for source in find_sources(root)])
+        assert [place.file.stem for place in findings.of(code)] == [name]
+    assert not findings.of("unlisted-picture") and not findings.of("malformed-image")
+
+
 def write_yolo(root: Path, lines: str, names: Any = "[cat, dog]", train: str = "images/train") -> Path:
     for kind in ("images", "labels"):
         (root / kind / "train").mkdir(parents=True)
@@ -160,8 +184,10 @@ def test_broken_yolo_lines_are_findings(tmp_path: Path) -> None:
     (root / "labels/train/b.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     findings, (table,) = examine_quickly([read_source(source) for source in find_sources(root)])
     texts = [place.text() for place in findings.of("unreadable-annotations")]
-    assert len(texts) == 3 and "line 1" in texts[0] and "line 2" in texts[1] and texts[2].startswith("b.txt")
-    assert len(findings.of("unknown-category")) == len(findings.of("nonfinite-box")) == 1
+    assert len(texts) == 3 and "a.txt line 1:" in texts[0] and "a.txt line 2:" in texts[1] and "b.txt" in texts[2]
+    (unknown,), (nonfinite,) = findings.of("unknown-category"), findings.of("nonfinite-box")
+    assert unknown.text() == "train: a.txt line 4 image 1 (a.jpg) annotation 1: class 7"
+    assert (nonfinite.file, nonfinite.line) == (root / "labels/train/a.txt", 5)
     assert table.usable.sum() == 1
 
 

@@ -26,7 +26,14 @@ from tests import coco_files
 from tests.conftest import Outcome
 from tests.planted_faults import PLANTED, SmallSet, plant_all
 
-NOT_PLANTED = {"unreadable-annotations", "empty-split", "missing-split", "xyxy-boxes", "fractional-boxes"}
+NOT_PLANTED = {
+    "unreadable-annotations",
+    "empty-split",
+    "missing-split",
+    "xyxy-boxes",
+    "fractional-boxes",
+    "unstated-size",
+}
 ALWAYS = {"anchor-fit", "fpn-levels"}
 
 

@@ -143,6 +143,7 @@ def _place_as_json(place: Place) -> dict[str, Any]:
     values: dict[str, Any] = {
         "split": place.split,
         "file": str(place.file),
+        "line": place.line,
         "file_name": place.file_name,
         "image_id": place.image_id,
         "annotation_id": place.annotation_id,

@@ -95,6 +95,8 @@ _ALL = (
          "Set model.rpn.anchor_sizes as suggested, where other sizes fit better, or a larger data.short_side."),
     Code("near-duplicate-picture", "note", "Two pictures of a split look alike; frames of a video do.",
          "Keep them in one split; leave some out where there are many."),
+    Code("unstated-size", "note", "A label file does not state the size of its picture; it was read from the picture.",
+         "Nothing for detkit; other programs need it: write <size>, as `detkit convert --to voc` does."),
     Code("exif-turned", "note", "The picture has an EXIF rotation, and its annotations are for the turned picture.",
          "Nothing: detkit turns it. Programs that do not will shift the boxes."),
     Code("category-id-zero", "note", "Category ids start at 0.",

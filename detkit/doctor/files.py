@@ -25,7 +25,8 @@ def check_files(tables: Sequence[Table], findings: Findings) -> None:
             else:
                 _note_use(table, i, first_use, findings)
     _check_empty(tables, findings)
-    _check_unlisted(tables, set(first_use), findings)
+    unreadable = {place.picture for place in findings.of("unreadable-picture") if place.picture is not None}
+    _check_unlisted(tables, set(first_use) | unreadable, findings)
 
 
 def _note_use(table: Table, i: int, first_use: dict[Path, tuple[Table, int]], findings: Findings) -> None:

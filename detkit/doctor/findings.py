@@ -25,10 +25,13 @@ class Place:
     picture: Path | None = None
     size: tuple[int, int] | None = None  # (height, width) px that the picture really has
     split: str = ""
+    line: int | None = None  # of the file
 
     def text(self) -> str:
         """In a few words: file, ids, what is there."""
-        parts = [self.file.name]
+        parts = [] if self.split in self.file.name else [f"{self.split}:"]
+        parts += [self.file.name]
+        parts += [f"line {self.line}"] if self.line is not None else []
         parts += [f"image {self.image_id}"] if self.image_id is not None else []
         parts += [f"({self.file_name})"] if self.file_name else []
         parts += [f"annotation {self.annotation_id}"] if self.annotation_id is not None else []

@@ -79,8 +79,9 @@ class Table:
 
     def image(self, i: int, detail: str = "", size: tuple[int, int] | None = None) -> Place:
         """Image i as the place of a finding."""
+        row = int(self.image_rows[i])
         return Place(
-            self.file, detail, "image", int(self.image_rows[i]), int(self.image_ids[i]), self.names[i],
+            self.split.origin("images", row).file, detail, "image", row, int(self.image_ids[i]), self.names[i],
             picture=self.picture(i), size=size, split=self.name,
         )  # fmt: skip
 
@@ -88,17 +89,21 @@ class Table:
         """Annotation a as the place of a finding."""
         i = int(self.places[a])
         x, y, w, h = self.boxes[a].tolist()
+        file, line = self.split.origin("annotations", int(self.rows[a]))
         return Place(
-            self.file, detail, "annotation", int(self.rows[a]),
+            file, detail, "annotation", int(self.rows[a]),
             int(self.image_ids[i]) if i >= 0 else None, self.names[i] if i >= 0 else "", int(self.ids[a]),
-            (x, y, w, h) if self.sound[a] else None, self.picture(i) if i >= 0 else None, split=self.name,
+            (x, y, w, h) if self.sound[a] else None, self.picture(i) if i >= 0 else None, split=self.name, line=line,
         )  # fmt: skip
 
 
 def read_table(split: Split, findings: Findings) -> Table:
     """Sort the rows of a split into arrays; malformed rows, ids that repeat and unknown references are noted."""
     file, name = split.source.annotations, split.source.name
-    findings.add("unreadable-annotations", *(Place(path, reason, split=name) for path, reason in split.faults))
+    findings.add(
+        "unreadable-annotations",
+        *(Place(where.file, reason, split=name, line=where.line) for where, reason in split.faults),
+    )
     categories = _categories(split, findings)
     image_rows, sizes, names = _images(split, findings)
     all_ids = [row.get("id") for row in split.content["images"] if isinstance(row, dict)]
@@ -125,6 +130,8 @@ def read_table(split: Split, findings: Findings) -> Table:
         boxes, sound, categories,
     )  # fmt: skip
     _note_references(table, kept, {i for i in all_ids if is_int(i)}, findings)
+    unsized = (i for i, row in enumerate(image_rows) if row in split.unsized)
+    findings.add("unstated-size", *(table.image(i, f"{table.widths[i]} x {table.heights[i]}") for i in unsized))
     for a, reason in problems.items():
         code = "nonfinite-box" if reason.endswith("is not finite") else "malformed-box"
         findings.add(code, table.annotation(a, reason))
@@ -147,10 +154,12 @@ def _note_references(table: Table, rows: list[dict[str, Any]], listed: set[int],
         wanted = rows[a].get("image_id")
         if not (is_int(wanted) and wanted in listed):
             findings.add("unknown-image", table.annotation(a, f"image_id {wanted!r}"))
+    yolo = table.split.source.kind == "yolo"  # its classes count from 0
     for a, row in enumerate(rows):
         wanted = row.get("category_id")
         if not is_int(wanted) or wanted not in table.categories:
-            findings.add("unknown-category", table.annotation(a, f"category_id {wanted!r}"))
+            detail = f"class {row['category_id'] - 1}" if yolo else f"category_id {wanted!r}"
+            findings.add("unknown-category", table.annotation(a, detail))
 
 
 def _categories(split: Split, findings: Findings) -> dict[int, str]:
@@ -178,18 +187,32 @@ def _images(split: Split, findings: Findings) -> tuple[list[int], NDArray[np.int
     seen: set[int] = set()
     for i, row in enumerate(split.content["images"]):
         fault = _image_fault(row)
-        where = Place(split.source.annotations, fault, "image", i, split=split.source.name)
+        file, name = split.origin("images", i).file, split.source.name
+        if fault and split.source.kind != "coco":
+            findings.add(*_picture_fault(split, i))
+            continue
         if fault:
-            findings.add("malformed-image", where)
+            findings.add("malformed-image", Place(file, fault, "image", i, split=name))
             continue
         places.append(i)
         if row["id"] in seen:
-            twice = Place(where.file, "", "image", i, row["id"], row["file_name"], split=where.split)
+            twice = Place(file, "", "image", i, row["id"], row["file_name"], split=name)
             findings.add("duplicate-image-id", twice)
         seen.add(row["id"])
     rows = [split.content["images"][i] for i in places]
     sizes = np.array([(row["height"], row["width"]) for row in rows], np.int64).reshape(-1, 2)
     return places, sizes, tuple(row["file_name"] for row in rows)
+
+
+def _picture_fault(split: Split, i: int) -> tuple[str, Place]:
+    """Of a row without a size in a format that may leave it out: its picture has none to read."""
+    row = split.content["images"][i]
+    picture = split.source.images / row["file_name"]
+    there = picture.is_file()
+    detail = "its size cannot be read" if there else f"not in {split.source.images}"
+    where = split.origin("images", i).file
+    place = Place(where, detail, "image", i, row["id"], row["file_name"], picture=picture, split=split.source.name)
+    return "unreadable-picture" if there else "missing-picture", place
 
 
 def _image_fault(row: Any) -> str:

@@ -4,7 +4,7 @@ import json
 
 from detkit.coco_json import parse_annotations
 from detkit.data.parse import read_json
-from detkit.formats.split import Source, Split
+from detkit.formats.split import Origin, Source, Split
 from detkit.formats.voc import read_voc
 from detkit.formats.yolo import read_yolo
 
@@ -22,7 +22,7 @@ def read_source(source: Source, whole: bool = False) -> Split:
     try:
         return Split(source, read_json(source.annotations, json.loads if whole else parse_annotations))
     except ValueError as error:
-        return Split(source, empty_content(), [(source.annotations, str(error))])
+        return Split(source, empty_content(), [(Origin(source.annotations), str(error))])
 
 
 def empty_content() -> dict[str, list[object]]:

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 
 from detkit.data.pictures import SUFFIXES
 from detkit.formats.sizes import picture_size
-from detkit.formats.split import Source, Split
+from detkit.formats.split import Origin, Source, Split
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 ATTRIBUTES = ("pose", "truncated", "difficult", "occluded")
@@ -24,12 +24,12 @@ ATTRIBUTES = ("pose", "truncated", "difficult", "occluded")
 def read_voc(source: Source) -> Split:
     """The pictures and objects of a folder of XML files; difficult objects are crowd regions, which nothing scores."""
     parsed: list[tuple[Path, ElementTree.Element]] = []
-    faults: list[tuple[Path, str]] = []
+    faults: list[tuple[Origin, str]] = []
     for path in _files(source):
         try:
             parsed.append((path, _parse(path)))
         except (OSError, ValueError, ElementTree.ParseError) as error:
-            faults.append((path, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
+            faults.append((Origin(path), f"cannot be read: {getattr(error, 'strerror', None) or error}"))
     names = _categories(source.annotations)
     objects = [element for _, root in parsed for element in root.iter("object")]
     found = sorted({element.findtext("name", "").strip() for element in objects} - {"", *names})
@@ -37,13 +37,17 @@ def read_voc(source: Source) -> Split:
     first = 0 if any(_corners(element)[:2].count(0) for element in objects) else 1
     images: list[Any] = []
     annotations: list[Any] = []
+    origins: dict[str, list[Origin]] = {"images": [Origin(path) for path, _ in parsed], "annotations": []}
     for path, root in parsed:
         images.append(_image(path, root, len(images) + 1, source.images))
         for element in root.findall("object"):
             row = {"id": len(annotations) + 1, "image_id": len(images)}
             annotations.append(row | _annotation(element, numbers, first))
+            origins["annotations"].append(Origin(path))
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
-    return Split(source, {"images": images, "annotations": annotations, "categories": categories}, faults)
+    unsized = frozenset(i for i, (_, root) in enumerate(parsed) if _stated_size(root) is None)
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    return Split(source, content, faults, origins, unsized)
 
 
 def _files(source: Source) -> list[Path]:
@@ -72,10 +76,14 @@ def _categories(folder: Path) -> list[str]:
 
 def _image(path: Path, root: ElementTree.Element, number: int, images: Path) -> dict[str, Any]:
     name = _file_name(path, root, images)
-    sides = [_number(root.findtext(f"size/{key}")) for key in ("height", "width")]
-    if not all(isinstance(side, int) and side > 0 for side in sides):
-        sides = list(picture_size(images / name) or (None, None))
-    return {"id": number, "file_name": name, "height": sides[0], "width": sides[1]}
+    height, width = _stated_size(root) or picture_size(images / name) or (None, None)
+    return {"id": number, "file_name": name, "height": height, "width": width}
+
+
+def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    """(height, width) px as <size> states them, None where it does not."""
+    height, width = (_number(root.findtext(f"size/{key}")) for key in ("height", "width"))
+    return (height, width) if all(isinstance(side, int) and 0 < side < 2**31 for side in (height, width)) else None
 
 
 def _file_name(path: Path, root: ElementTree.Element, images: Path) -> str:

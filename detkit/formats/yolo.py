@@ -14,7 +14,7 @@ import yaml
 
 from detkit.data.pictures import SUFFIXES
 from detkit.formats.sizes import picture_size
-from detkit.formats.split import Source, Split
+from detkit.formats.split import Origin, Source, Split
 
 MOST_CLASSES = 100_000
 DATA_FILES = ("data.yaml", "data.yml", "dataset.yaml")
@@ -79,6 +79,7 @@ def read_yolo(source: Source) -> Split:
     names, faults = _names(source.annotations)
     images: list[Any] = []
     annotations: list[Any] = []
+    origins: dict[str, list[Origin]] = {"images": [], "annotations": []}
     pictures = sorted(path for path in source.images.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     expected = set()
     for picture in pictures:
@@ -87,18 +88,21 @@ def read_yolo(source: Source) -> Split:
         images.append({"id": len(images) + 1, "file_name": name, "height": size and size[0], "width": size and size[1]})
         label_file = (source.labels / name).with_suffix(".txt")
         expected.add(label_file)
-        if size is None or not label_file.is_file():
+        labelled = label_file.is_file()
+        origins["images"].append(Origin(label_file if labelled else picture))
+        if size is None or not labelled:
             continue
-        for row in _rows(label_file, size, faults):
+        for origin, row in _rows(label_file, size, faults):
+            origins["annotations"].append(origin)
             annotations.append({"id": len(annotations) + 1, "image_id": len(images), "iscrowd": 0} | row)
     if source.labels.is_dir():
         lonely = sorted(set(source.labels.rglob("*.txt")) - expected)
-        faults += [(p, f"there is no picture of this name in {source.images}") for p in lonely if _has_boxes(p)]
+        faults += [(Origin(p), f"there is no picture of this name in {source.images}") for p in lonely if _has_boxes(p)]
     categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
-    return Split(source, {"images": images, "annotations": annotations, "categories": categories}, faults)
+    return Split(source, {"images": images, "annotations": annotations, "categories": categories}, faults, origins)
 
 
-def _names(path: Path) -> tuple[list[str], list[tuple[Path, str]]]:
+def _names(path: Path) -> tuple[list[str], list[tuple[Origin, str]]]:
     """The class names in order, from a list or from a table of numbers."""
     names = _read_yaml(path).get("names")
     numbered = isinstance(names, dict) and all(type(key) is int and 0 <= key < MOST_CLASSES for key in names)
@@ -106,7 +110,7 @@ def _names(path: Path) -> tuple[list[str], list[tuple[Path, str]]]:
         return [str(names.get(number, f"class {number}")) for number in range(max(names) + 1)], []
     if isinstance(names, list) and names:
         return [str(name) for name in names], []
-    return [], [(path, "expected `names`, a list of the classes or a table from their numbers")]
+    return [], [(Origin(path), "expected `names`, a list of the classes or a table from their numbers")]
 
 
 def _has_boxes(path: Path) -> bool:
@@ -125,14 +129,18 @@ def _values(line: str) -> list[float] | None:
     return values if whole and (len(values) == 5 or (len(values) >= 7 and len(values) % 2 == 1)) else None
 
 
-def _rows(path: Path, size: tuple[int, int], faults: list[tuple[Path, str]]) -> Iterator[dict[str, Any]]:
+def _rows(
+    path: Path, size: tuple[int, int], faults: list[tuple[Origin, str]]
+) -> Iterator[tuple[Origin, dict[str, Any]]]:
+    """The boxes of a label file, each with its line."""
     height, width = size
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
         values = _values(line)
         if values is None:
-            faults.append((path, f"line {number}: expected `class x y width height` or a polygon, got {line[:60]!r}"))
+            reason = f"expected `class x y width height` or a polygon, got {line[:60]!r}"
+            faults.append((Origin(path, number), reason))
             continue
         row: dict[str, Any] = {"category_id": int(values[0]) + 1}
         if len(values) == 5:
@@ -143,7 +151,7 @@ def _rows(path: Path, size: tuple[int, int], faults: list[tuple[Path, str]]) -> 
             box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
             row["segmentation"] = [[round(v, 6) for pair in zip(xs, ys, strict=True) for v in pair]]
         box = [round(value, 4) for value in box]  # a ten-thousandth of a pixel: files have six digits
-        yield row | {"bbox": box, "area": round(box[2] * box[3], 4)}
+        yield Origin(path, number), row | {"bbox": box, "area": round(box[2] * box[3], 4)}
 
 
 def yolo_lines(image: dict[str, Any], annotations: list[dict[str, Any]], numbers: dict[int, int]) -> str:
