@@ -283,6 +283,10 @@ def test_wrong_use_is_status_2(command: Callable[..., Outcome], tmp_path: Path) 
         ([tmp_path], "no data set found"),
         ([tmp_path, "--config", "fpn_r05"], "fpn_r50"),
         ([tmp_path, "--images", tmp_path / "x"], "--images: there is no folder"),
+        ([tmp_path, "--images", tmp_path, "--images", tmp_path], "one for each of 1 DATA, got 2"),
+        ([tmp_path, "data.limit=3"], "the doctor looks at all of DATA"),
+        (["model.rpn.pre_nms=1"], "model.rpn"),
+        (["data.short_side=100"], "DATA is missing"),
     ):
         done = command("doctor", *arguments)
         assert done.status == 2 and said in done.err.replace("\n", " ")

@@ -1,6 +1,5 @@
 """`detkit demo CHECKPOINT PICTURE|VIDEO|FOLDER|GLOB ... --output out/`: draw what a detector finds."""
 
-import re
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 from detkit.cli.closer import Overlap, Slice, Tta, closer
 from detkit.cli.demo_files import find_files, is_video, target_files
 from detkit.cli.demo_findings import Findings
-from detkit.cli.errors import Debug, run_command
+from detkit.cli.errors import Debug, run_command, split_overrides
 from detkit.cli.thresholds import chosen_threshold
 from detkit.cli.web import HOST, PORT, Host, Port, serve_page
 from detkit.engine.signals import StopSignals
@@ -20,8 +19,6 @@ from detkit.predict import Detector
 from detkit.types import Detect
 from detkit.validation import show_progress
 from detkit.video import count_frames
-
-OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_0-9]+)+=")
 
 Pictures = Annotated[
     list[str] | None,
@@ -52,8 +49,7 @@ def demo(
 
     A video becomes NAME.webm, without its sound, and NAME.webm.json with the detections of each frame.
     """
-    overrides = [text for text in pictures or [] if OVERRIDE.match(text) and not Path(text).exists()]
-    sources = [text for text in pictures or [] if text not in overrides]
+    sources, overrides = split_overrides(pictures or [])
 
     def look(detector: Detector) -> Detect:
         return closer(detector, tile, overlap, tta) or detector.detect

@@ -1,6 +1,8 @@
 """`detkit doctor DATA`: what is wrong with a data set, and a repaired copy."""
 
 import json
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,29 +12,38 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from detkit.cli.errors import Debug, Overrides, run_command
+from detkit.cli.data_sets import Images, find_data
+from detkit.cli.errors import Debug, run_command, split_overrides
 from detkit.cli.output import refuse_existing, say
-from detkit.config import load_config
+from detkit.config import Config, load_config
 from detkit.doctor import Finding, Findings, Place, examine
 from detkit.doctor.findings import GRADES
 from detkit.doctor.fix import repair
 from detkit.doctor.page import render
 from detkit.doctor.table import Table
 from detkit.files import write_atomically, write_json
-from detkit.formats import find_sources, read_source
+from detkit.formats import read_source
 from detkit.validation import show_progress
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 SHOWN = 3  # places of a code in the table
+NAMES_DATA = re.compile(r"data\.(root|limit|classes|(train|val)_(annotations|images))=")
+Data = Annotated[
+    list[str],
+    typer.Argument(
+        help="Folder of a COCO, VOC, YOLO or Roboflow data set, or COCO JSONs, one a split, such as train.json"
+        " val.json; and section.key=value overrides of the config.",
+        show_default=False,
+    ),
+]
 
 
 def doctor(
-    data: Annotated[Path, typer.Argument(help="Folder of a COCO, VOC, YOLO or Roboflow data set, or a COCO JSON.")],
-    overrides: Overrides = None,
+    data: Data,
     config: Annotated[
         str, typer.Option(help="Config whose anchors and levels the boxes are held against.")
     ] = "fpn_r50",
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures, where it is not found.")] = None,
+    images: Images = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all findings to this file; - prints them alone.")
     ] = None,
@@ -43,11 +54,11 @@ def doctor(
     debug: Debug = False,
 ) -> None:
     """Look for faults in pictures and annotations. Exit status 1: there are errors. The data are never changed."""
-    settings = load_config(config, overrides or [])
-    if images is not None and not images.is_dir():
-        raise ValueError(f"--images: there is no folder {images}")
-    sources = find_sources(data, images)
-    copies = _copies(fix, data, [source.name for source in sources])
+    words, overrides = split_overrides(data)
+    settings = _settings(config, overrides)
+    paths, named = [Path(word) for word in words], shlex.join(words)
+    sources = find_data(paths, images)
+    copies = _copies(fix, paths, [source.name for source in sources])
     refuse_existing(json_file, html, *copies.values())
     console = Console(stderr=json_file == Path("-"))
     splits = [read_source(source, whole=fix is not None) for source in sources]
@@ -57,21 +68,32 @@ def doctor(
     _print(console, findings, tables)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(html, render(str(data), findings.all(), tables))
+        write_atomically(html, render(named, findings.all(), tables))
         say(console, f"page: {html}")
     for table in tables if fix is not None else ():
         _write_copy(console, copies[table.name], table, findings)
-    _write_json(json_file, data, findings)
+    _write_json(json_file, named, findings)
     raise typer.Exit(1 if findings.count("error") else 0)
 
 
-def _copies(fix: Path | None, data: Path, names: Sequence[str]) -> dict[str, Path]:
+def _settings(config: str, overrides: Sequence[str]) -> Config:
+    """The config whose anchors count. Raises ValueError for keys that would name other data than DATA."""
+    for override in overrides:
+        if NAMES_DATA.match(override):
+            raise ValueError(
+                f"{override}: the doctor looks at all of DATA: name there what it is to look at, such as"
+                " `detkit doctor train.json val.json --images FOLDER`"
+            )
+    return load_config(config, overrides)
+
+
+def _copies(fix: Path | None, data: Sequence[Path], names: Sequence[str]) -> dict[str, Path]:
     """Where the repaired copy of each split goes. Raises ValueError for a name in the folder of the data."""
     if fix is None:
         return {}
     if fix.suffix.lower() != ".json":
         raise ValueError(f"--fix: expected a name that ends in .json, got {fix}")
-    if fix.resolve().is_relative_to(data.resolve()):
+    if any(fix.resolve().is_relative_to(path.resolve()) for path in data):
         raise ValueError(
             f"--fix: {fix} is in the data set's own folder, which would take it for a split; choose another"
         )
@@ -113,9 +135,9 @@ def _write_copy(console: Console, path: Path, table: Table, findings: Findings) 
         say(console, f"  {change}")
 
 
-def _write_json(path: Path | None, data: Path, findings: Findings) -> None:
+def _write_json(path: Path | None, data: str, findings: Findings) -> None:
     report = {
-        "data": str(data),
+        "data": data,
         "counts": {f"{grade}s": findings.count(grade) for grade in GRADES},
         "findings": [_as_json(finding) for finding in findings.all()],
     }

@@ -1,7 +1,9 @@
 """How commands end: a user's mistake is one line and exit status 2; --debug shows the traceback instead."""
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +17,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Config keys to change: section.key=value ...", show_default=False)
 ]
+
+OVERRIDE = re.compile(r"^[a-z_]+(\.[a-z_0-9]+)+=")
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What names files, and what are section.key=value overrides among them."""
+    overrides = [word for word in words if OVERRIDE.match(word) and not Path(word).exists()]
+    return [word for word in words if word not in overrides], overrides
 
 
 def run_app(app: typer.Typer) -> None:

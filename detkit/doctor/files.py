@@ -61,8 +61,9 @@ def _check_empty(tables: Sequence[Table], findings: Findings) -> None:
         if not len(table.names) or (table.split.source.is_train and not shown.any()):
             what = "no box to learn from" if len(table.names) else "no usable picture"
             findings.add("empty-split", Place(table.file, f"{table.name} has {what}", split=table.name))
-    if len(tables) == 1 and tables[0].split.source.is_train and tables[0].file.name != "instances_train.json":
-        findings.add("missing-split", Place(tables[0].file, "there is only the training split"))
+    if len(tables) == 1 and tables[0].split.source.is_train:
+        detail = "there is only the training split; a file of the other can be named beside it"
+        findings.add("missing-split", Place(tables[0].file, detail))
 
 
 def _check_unlisted(tables: Sequence[Table], listed: set[Path], findings: Findings) -> None:

@@ -1,7 +1,7 @@
 """Which format a data set has, and where its splits lie: by looking."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ LOOKED_FOR = """looked for, in this order:
   train/*.xml beside the pictures, and in valid/, val/, test/   (Roboflow's VOC export)
   data.yaml with images/ and labels/                            (YOLO)
 or the path of a COCO JSON file"""
+SPLIT = re.compile(r"(?:^|[^a-z])((?:train|val|test).*)", re.IGNORECASE)  # in fixed_train: train
 FOLDERS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
 
 
@@ -42,6 +43,25 @@ def find_sources(path: Path, images: Path | None = None) -> list[Source]:
     raise ValueError(f"{path}: no data set found; {LOOKED_FOR}\nthere: {there}")
 
 
+def find_splits(paths: Sequence[Path], images: Sequence[Path | None]) -> list[Source]:
+    """The splits of one data set that lies in several files or folders, each with its folder of pictures, if given.
+
+    Where no name says which of them is for training, the first is. Raises ValueError where two have one name.
+    """
+    found = [source for path, folder in zip(paths, images, strict=True) for source in find_sources(path, folder)]
+    if len(paths) == 1:
+        return found
+    if not any(source.is_train for source in found):
+        found[0] = replace(found[0], name="train")
+    where: dict[str, Path] = {}
+    for source in found:
+        if source.name in where:
+            both = f"{where[source.name]} and {source.annotations}"
+            raise ValueError(f"{both} are both of the split {source.name}: their names should say train, val or test")
+        where[source.name] = source.annotations
+    return sorted(found, key=lambda source: not source.is_train)
+
+
 def _coco_file(path: Path, images: Path | None) -> Source:
     if images is not None:
         return Source(_split_name(path), "coco", path, images)
@@ -56,7 +76,8 @@ def _coco_file(path: Path, images: Path | None) -> Source:
 
 
 def _split_name(path: Path) -> str:
-    return path.stem.removeprefix("instances_")
+    said = SPLIT.search(path.stem)
+    return said[1] if said else path.stem.removeprefix("instances_")
 
 
 def _coco(root: Path) -> Iterator[Source]:
