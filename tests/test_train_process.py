@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import detkit.validation
 from detkit.engine.checkpoint import load_checkpoint
@@ -75,19 +76,27 @@ def test_a_killed_worker_ends_in_an_error_and_a_checkpoint(shapes: Path, tmp_pat
     assert steps(folder) == list(range(1, saved_step(folder) + 1))  # all that was done is saved
 
 
-def test_a_second_sigint_stops_at_once(shapes: Path, tmp_path: Path) -> None:
-    """Steps take seconds here, and their batch is there already: the second signal comes in the same one."""
+def test_a_second_sigint_stops_at_once(
+    shapes: Path, tmp_path: Path, command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both come between the forward and the backward pass of step 2, whatever the machine's speed."""
+    backward, calls = torch.autograd.backward, list[object]()
+
+    def interrupted(total: torch.Tensor) -> None:
+        calls.append(total)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            calls.append("the first is only noted")
+            os.kill(os.getpid(), signal.SIGINT)
+            calls.append("not reached")
+        backward(total)
+
+    monkeypatch.setattr(torch.autograd, "backward", interrupted)
     folder = tmp_path / "run"
-    with running(shapes, folder, 1, "train.batch_size=8", "data.short_side=320", "data.workers=1") as process:
-        assert process.stderr is not None
-        time.sleep(0.3)
-        process.send_signal(signal.SIGINT)
-        while "SIGINT: finishing the step and saving" not in process.stderr.readline():
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        status, output, errors = finished([process], timeout=60)[0]
-    assert status == 130
-    assert "Traceback" not in errors and "saved" not in output
+    stopped = command("train", *TINY, f"data.root={shapes}", f"train.output={folder}")
+    assert stopped.status == 130 and calls[2:] == ["the first is only noted"]
+    assert stopped.err.count("SIGINT: finishing the step and saving") == 1
+    assert "Traceback" not in stopped.err and "saved" not in stopped.out
     assert not list(folder.glob("*.pth")) and len(steps(folder)) == 1  # the step was not finished
 
 

@@ -10,11 +10,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from detkit.engine.checkpoint import config_differences, newest_checkpoint
+from detkit.engine.lock import LOCK
 from detkit.engine.loggers import FILES as LOGGERS
 from detkit.engine.run import DESCRIPTION, LAUNCH, METRICS
 
 # What a run leaves in its folder before its first checkpoint, beside temporary files and reports of losses.
-EARLY_FILES = (METRICS, LAUNCH, *DESCRIPTION, *LOGGERS)
+EARLY_FILES = (METRICS, LAUNCH, LOCK, *DESCRIPTION, *LOGGERS)
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,13 @@ def resumed_state(
     """The last checkpoint of the run folder `output`; None when it has none yet, or the run is still to start.
 
     `config` is plain data; keys that start with one of `harmless` may differ. `fingerprint` is that of the data set,
-    `processes` the number that trains, which cuts the batches. What a kill left half written is removed.
+    `processes` the number that trains, which cuts the batches.
     Raises ValueError for a folder with other things in it, and for a checkpoint of other settings or data, unless
     `anyway`.
     """
     found = newest_checkpoint(output) if output.is_dir() else None
     if found is None:
         _refuse_foreign(output)
-    for leftover in output.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
-    if found is None:
         return None
     path, state = found
     changed = [line for line in config_differences(state["config"], config) if not line.startswith(tuple(harmless))]

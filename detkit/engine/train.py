@@ -25,6 +25,7 @@ from detkit.engine.checkpoint import LAST
 from detkit.engine.distributed import ALONE, PeerLost, World
 from detkit.engine.ema import build_ema
 from detkit.engine.interface import Evaluate, Loader, StartEpoch, TrainResult
+from detkit.engine.lock import sole_writer
 from detkit.engine.log import MetricsLog, ProgressReport, Row, Window
 from detkit.engine.loggers import Logger, open_loggers
 from detkit.engine.nonfinite import NonFiniteGuard
@@ -119,11 +120,14 @@ class Trainer:
     def run(self) -> TrainResult:
         """Train to the end.
 
-        Raises `Stopped` after a signal, with last.pth written; FloatingPointError when a loss is not finite and
+        Raises `Stopped` after a signal, with last.pth written; ValueError when another process trains in the folder;
+        FloatingPointError when a loss is not finite and
         OSError when a file cannot be written: the last good checkpoint then stays.
         """
         with ExitStack() as stack:
             with self.world.together():
+                if self.owner:
+                    stack.enter_context(sole_writer(self.folder))
                 self._log = stack.enter_context(MetricsLog(self.folder, self.step, self._open_loggers(), self.owner))
             console = self.console or Console(quiet=self.world.rank > 0)
             self._progress = stack.enter_context(ProgressReport(self.steps, self.step, console))
