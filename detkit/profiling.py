@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from detkit.data.pictures import read_picture
-from detkit.data.resize import resize_picture
+from detkit.data.resize import ResizeKind, resize_picture, resized_size
 from detkit.engine.schedule import build_optimizer
 from detkit.engine.step import Precision, Stepper
 from detkit.evaluation.run import predictor
@@ -31,6 +31,8 @@ from detkit.norm import fold_norm
 from detkit.types import Batch, Meta, Target
 
 STORED_SIDE = 480  # short side in px of the file that is loaded, as COCO's are
+STORED_LONG_SIDE = 4000
+LAST_PARTS = ("decoding, NMS", "sampling, losses", "backward, update")  # begun before the parts within them
 OBJECTS = 8  # boxes a picture in training
 
 Clock = Callable[[], float]
@@ -71,6 +73,7 @@ def profile_detector(
     runs: int = 5,
     device: torch.device | None = None,
     precision: Precision = "float32",
+    resize: ResizeKind = "opencv",
     progress: Callable[[], None] = lambda: None,
 ) -> Profile:
     """Profile prediction from a picture file on, or a training step, on drawn pictures of `size` (height, width).
@@ -79,7 +82,10 @@ def profile_detector(
     """
     device = device or torch.device("cpu")
     model = model.to(device) if train else fold_norm(model).to(device)
-    run = _training(model, size, batch, device, precision) if train else _prediction(model, size, batch, precision)
+    if train:
+        run = _training(model, size, batch, device, precision)
+    else:
+        run = _prediction(model, size, batch, precision, resize)
     clock = _clock(device)
     timed = []
     for _ in range(runs + 1):
@@ -88,7 +94,7 @@ def profile_detector(
     with flop_counter() as counter:
         flops = run(counter.get_total_flops)
     progress()
-    names = list(flops)
+    names = sorted(flops, key=lambda name: LAST_PARTS.index(name) if name in LAST_PARTS else -1)
     seconds = {name: statistics.median(spent[name] for spent in timed[1:]) for name in names}
     parts = tuple(Part(name, seconds[name], int(flops[name]) // 2) for name in names)
     dtype = torch.float32 if precision == "float32" else getattr(torch, precision)
@@ -111,15 +117,28 @@ def _backward_flops(
     return 2 * count * sum(shape is not None for shape in out_shape[:2])
 
 
-def matrix_peak(device: torch.device, dtype: torch.dtype, side: int = 2048, runs: int = 5) -> float:
-    """GFLOP/s of the fastest of some products of square matrices: what the machine gives at most."""
+def matrix_peak(
+    device: torch.device, dtype: torch.dtype, side: int = 2048, runs: int = 5, longest: float = 1.0
+) -> float:
+    """GFLOP/s of the fastest of some products of square matrices: what the machine gives at most.
+
+    Matrices of `side`, or smaller ones where a product would take over `longest` seconds, as in an emulated type.
+    """
+    size = min(side, 256)
+    while size < side and 8 * min(_product_seconds(device, dtype, size, 1)) < longest:
+        size = min(2 * size, side)
+    return 2 * size**3 / min(_product_seconds(device, dtype, size, runs)) / 1e9
+
+
+def _product_seconds(device: torch.device, dtype: torch.dtype, side: int, runs: int) -> list[float]:
+    """Of each of some products, after one that is not counted."""
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     clock, seconds = _clock(device), []
     for _ in range(runs + 1):
         started = clock()
         a @ b
         seconds.append(clock() - started)
-    return 2 * side**3 / min(seconds[1:]) / 1e9
+    return seconds[1:]
 
 
 def _clock(device: torch.device) -> Clock:
@@ -186,13 +205,12 @@ def _parts(model: FasterRCNN) -> dict[str, nn.Module]:
 
 
 def _prediction(
-    model: FasterRCNN, size: tuple[int, int], batch: int, precision: Precision
+    model: FasterRCNN, size: tuple[int, int], batch: int, precision: Precision, resize: ResizeKind
 ) -> Callable[[Clock], dict[str, float]]:
     """From files to detections; what is left is NMS over classes and the decoding before it."""
     model.eval()
     predict = predictor(model, model.pixel_mean.device, precision)
-    scale = STORED_SIDE / min(size)
-    stored = _drawn(round(size[0] * scale), round(size[1] * scale))
+    stored = _drawn(*stored_size(size, resize))
 
     def run(clock: Clock) -> dict[str, float]:
         meter = Meter(clock)
@@ -202,12 +220,20 @@ def _prediction(
             with meter.part("load"):
                 pictures = [read_picture(file) for _ in range(batch)]
             with meter.part("resize"):
-                images = [resize_picture(picture, min(size), max(size)) for picture in pictures]
-            with meter.part("detections: decoding, NMS"):
+                images = [resize_picture(picture, min(size), max(size), resize) for picture in pictures]
+            with meter.part("decoding, NMS"):
                 predict(images)
         return meter.spent
 
     return run
+
+
+def stored_size(size: tuple[int, int], kind: ResizeKind) -> tuple[int, int]:
+    """Of a picture (height, width) that resizing makes one of `size`; `size` itself where there is no fitting one."""
+    scale = STORED_SIDE / min(size)
+    stored = round(size[0] * scale), round(size[1] * scale)
+    fits = max(stored) <= STORED_LONG_SIDE and resized_size(*stored, min(size), max(size), kind) == size
+    return stored if fits else size
 
 
 def _training(

@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import nn
 
+from detkit import profiling
 from detkit.cli.profile import parse_size
-from detkit.profiling import Meter, flop_counter, matrix_peak, profile_detector
+from detkit.data.resize import ResizeKind, resized_size
+from detkit.profiling import Meter, flop_counter, matrix_peak, profile_detector, stored_size
 from tests.conftest import TINY, Outcome
 from tests.tiny_detector import tiny_detector
 
-PREDICTION = ["load", "resize", "detections: decoding, NMS", "backbone", "neck", "RPN: proposals"]
-PREDICTION += ["RPN: convolutions", "RoI pooling", "box head"]
+PREDICTION = ["load", "resize", "backbone", "neck", "RPN: proposals", "RPN: convolutions", "RoI pooling", "box head"]
+PREDICTION += ["decoding, NMS"]
 
 
 @pytest.mark.parametrize("groups", [1, 2, 8])
@@ -92,10 +94,30 @@ def test_the_peak_is_no_more_than_a_machine_gives() -> None:
     assert 0.1 < matrix_peak(torch.device("cpu"), torch.float32, side=256, runs=2) < 1e6
 
 
+def test_a_slow_product_is_measured_on_smaller_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[int] = []
+
+    def seconds(device: torch.device, dtype: torch.dtype, side: int, runs: int) -> list[float]:
+        sides.append(side)
+        return [2 * side**3 / 1e9] * runs  # of a machine with 1 GFLOP/s, as when bfloat16 is emulated
+
+    monkeypatch.setattr(profiling, "_product_seconds", seconds)
+    assert matrix_peak(torch.device("cpu"), torch.bfloat16) == pytest.approx(1)
+    assert sides == [256, 512, 512]  # 0.27 s; the next would take 2.1
+
+
+@pytest.mark.parametrize("kind", ["opencv", "pillow", "torch"])
+@pytest.mark.parametrize("size", [(800, 1088), (64, 64), (33, 33), (1600, 2001), (40, 9000), (9000, 40), (33, 32767)])
+def test_the_stored_picture_becomes_what_is_asked_for(size: tuple[int, int], kind: ResizeKind) -> None:
+    assert resized_size(*stored_size(size, kind), min(size), max(size), kind) == size
+
+
 def test_the_command_on_a_config(command: Callable[..., Outcome]) -> None:
     shrink = [word for word in TINY[1:] if word.startswith("model.")]
     outcome = command("profile", "fpn_r50", *shrink, "--size", "64x96", "--runs", "1", "--train", "--batch", "2")
     assert outcome.status == 0, outcome.err
+    assert outcome.out.index("box head") < outcome.out.index("sampling, losses") < outcome.out.index("backward, update")
+    assert "median of 1 run on cpu" in outcome.out
     for text in ("training step of fpn_r50, 2 x 64x96", "backbone", "backward, update", "of the peak", "float32"):
         assert text in outcome.out
 
@@ -108,7 +130,9 @@ def test_json_on_a_checkpoint(command: Callable[..., Outcome], trained: Path) ->
     assert result["peak"] > 0
 
 
-@pytest.mark.parametrize("text", ["800", "800x", "0x0", "32x32", "-40x50", "axb", "800x1088x3", "100000x100000"])
+@pytest.mark.parametrize(
+    "text", ["800", "800x", "0x0", "32x32", "-40x50", "axb", "800x1088x3", "100000x100000", "800x32768"]
+)
 def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="--size: expected HEIGHTxWIDTH"):
         parse_size(text)
@@ -120,8 +144,38 @@ def test_mistakes_are_one_line(command: Callable[..., Outcome], tmp_path: Path) 
         ((tmp_path / "none.pth",), "none.pth"),
         (("fpn_r50", "--precision", "float16"), "float16"),
         (("fpn_r50", "--device", "cuda:9"), "cuda:9"),
+        (("fpn_r50", "--device", "meta"), "device 'meta' cannot be used here"),
+        (("fpn_r50", "--train", "train.precision=float64"), "train.precision"),
     ):
         outcome = command("profile", *arguments)
         assert outcome.status == 2
         assert words in outcome.err
         assert "Traceback" not in outcome.err
+
+
+def test_memory_that_runs_out_is_one_line(command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_large(*_: object, **__: object) -> None:
+        torch.empty(2**60)  # torch's own error
+
+    monkeypatch.setattr("detkit.cli.profile.profile_detector", too_large)
+    shrink = [word for word in TINY[1:] if word.startswith("model.")]
+    outcome = command("profile", "fpn_r50", *shrink, "--size", "20000x20000", "--batch", "3")
+    assert outcome.status == 1
+    assert "out of memory with 3 x 20000x20000 px; lower --batch or --size" in outcome.err
+
+
+def test_training_is_profiled_in_the_precision_of_the_config(
+    command: Callable[..., Outcome], trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def refuse(*_: object, precision: str, **__: object) -> None:
+        asked.append(precision)
+        raise ValueError("not now: it is emulated")
+
+    monkeypatch.setattr("detkit.cli.profile.profile_detector", refuse)
+    checkpoint = trained / "best.pth"
+    command("profile", checkpoint, "--train", "train.precision=bfloat16")
+    command("profile", checkpoint, "--train", "train.precision=bfloat16", "--precision", "float32")
+    command("profile", checkpoint, "train.precision=bfloat16", "--precision", "float32")
+    assert asked == ["bfloat16", "float32", "float32"]

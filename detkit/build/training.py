@@ -103,7 +103,7 @@ def choose_device(name: str, world: World = ALONE) -> torch.device:
         name = f"cuda:{world.local_rank}"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()  # `meta` holds no numbers
     except (RuntimeError, AssertionError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(f"device {name!r} cannot be used here: {reason}; use auto or cpu") from None

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +17,15 @@ from rich.table import Table
 from detkit.backbones.base import MIN_SIDE
 from detkit.build import build_detector, choose_device, choose_precision
 from detkit.cli.errors import Debug, Overrides, run_command
-from detkit.config import config_from_dict, load_config, parse_overrides
+from detkit.config import Config, config_from_dict, load_config, parse_overrides
+from detkit.engine.signals import StopSignals
+from detkit.memory import is_out_of_memory
 from detkit.models.faster_rcnn import FasterRCNN
 from detkit.predict import trained_detector
 from detkit.profiling import Profile, profile_detector
 from detkit.ready_made import PREFIX, open_checkpoint
 
+MAX_SIDE = 32767  # px, of pictures that OpenCV resizes
 CLASSES = 80  # of a config, which does not name them: COCO's number
 
 
@@ -39,15 +44,16 @@ def profile(
     """Show where the time of a picture or of a training step goes, and how close that is to what the machine allows."""
     pixels = parse_size(size)
     chosen = choose_device(device)
-    dtype, why = choose_precision(precision, chosen)
+    config, model = _open(source, overrides or [])
+    wanted = config.train.precision if train and precision == "auto" else precision
+    dtype, why = choose_precision(wanted, chosen)
     if dtype == "float16" and not train:
         raise ValueError("--precision: expected auto, float32 or bfloat16 for prediction, got float16")
-    model = _open(source, overrides or [])
-    with _bar() as progress:
+    with StopSignals() as signals, signals.immediate(), _memory_in_words(batch, size), _bar() as progress:
         task = progress.add_task("profiling", total=runs + 2)
         result = profile_detector(
             model, pixels, train=train, batch=batch, runs=runs, device=chosen, precision=dtype,
-            progress=lambda: progress.advance(task),
+            resize=config.data.resize, progress=lambda: progress.advance(task),
         )  # fmt: skip
     if json_output:
         typer.echo(json.dumps(dataclasses.asdict(result), indent=2))
@@ -59,9 +65,9 @@ def parse_size(text: str) -> tuple[int, int]:
     """(height, width) of text such as 800x1088. Raises ValueError."""
     match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
     sides = (int(match[1]), int(match[2])) if match else (0, 0)
-    if min(sides) < MIN_SIDE:
+    if min(sides) < MIN_SIDE or max(sides) > MAX_SIDE:
         raise ValueError(
-            f"--size: expected HEIGHTxWIDTH of at least {MIN_SIDE} px a side, such as 800x1088, got {text!r}"
+            f"--size: expected HEIGHTxWIDTH of {MIN_SIDE} to {MAX_SIDE} px a side, such as 800x1088, got {text!r}"
         )
     return sides
 
@@ -69,13 +75,14 @@ def parse_size(text: str) -> tuple[int, int]:
 def profile_table(result: Profile, source: str, why: str) -> Table:
     """One row a part; the last is the whole."""
     what = "training step" if result.train else "prediction"
-    where = f"{result.device} with {result.threads} threads, torch {torch.__version__}"
+    where = f"{result.device} with {_count(result.threads, 'thread')}, torch {torch.__version__}"
     height, width = result.size
     table = Table(
         title=f"{what} of {source}, {result.batch} x {height}x{width}",
         caption=(
-            f"median of {result.runs} runs on {where}\n"
-            f"{result.precision}: {why}; its matrix product gives {result.peak:.0f} GFLOP/s\n"
+            f"median of {_count(result.runs, 'run')} on {where}\n"
+            f"{result.precision}: {why}\n"
+            f"peak: {result.peak:.0f} GFLOP/s, measured with a product of matrices\n"
             "MAC: multiply-adds of convolutions and matrix products"
         ),
     )
@@ -94,16 +101,33 @@ def _cells(seconds: float, multiply_adds: int, result: Profile) -> list[str]:
     if multiply_adds == 0:
         return [*cells, "", "", ""]
     rate = 2 * multiply_adds / seconds / 1e9
-    return [*cells, f"{multiply_adds / 1e9:.1f}", f"{rate:.0f}", f"{100 * rate / result.peak:.0f} %"]
+    billions = f"{multiply_adds / 1e9:.1f}" if multiply_adds >= 1e9 else f"{multiply_adds / 1e9:.2g}"
+    return [*cells, billions, f"{rate:.0f}", f"{100 * rate / result.peak:.0f} %"]
 
 
-def _open(source: str, overrides: list[str]) -> FasterRCNN:
-    """The detector of a checkpoint with its weights, or of a config with random ones."""
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+@contextmanager
+def _memory_in_words(batch: int, size: str) -> Iterator[None]:
+    """Raises MemoryError that says what to turn down when memory is out within."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MemoryError(f"out of memory with {batch} x {size} px; lower --batch or --size") from error
+
+
+def _open(source: str, overrides: list[str]) -> tuple[Config, FasterRCNN]:
+    """The config and the detector of a checkpoint with its weights, or of a config with random ones."""
     if not source.startswith(PREFIX) and Path(source).suffix != ".pth":
-        return build_detector(load_config(source, overrides).model, CLASSES, pretrained=False)
+        config = load_config(source, overrides)
+        return config, build_detector(config.model, CLASSES, pretrained=False)
     state = open_checkpoint(source)
     config = config_from_dict(state["config"]).replace(parse_overrides(overrides))
-    return trained_detector(source, state, config)
+    return config, trained_detector(source, state, config)
 
 
 def _bar() -> Progress:
