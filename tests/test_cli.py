@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from detkit.engine.checkpoint import load_checkpoint
 from detkit.evaluation.coco import COCO_METRICS, evaluate_coco
@@ -86,6 +87,24 @@ def test_both_backends_give_the_same_json(trained: Path, command: Command) -> No
         for backend in ("hotcoco", "pycocotools")
     ]
     assert outputs[0]["metrics"] == pytest.approx(outputs[1]["metrics"], abs=1e-12)
+
+
+def test_demo_says_that_of_an_animation_it_takes_the_first_picture(
+    trained: Path, tmp_path: Path, command: Command
+) -> None:
+    frames = [Image.new("RGB", (64, 48), colour) for colour in ("red", "green", "blue")]
+    for name, more in (
+        ("film.gif", frames[1:]),
+        ("still.gif", []),
+        ("pages.tif", frames[1:]),
+        ("film.webp", frames[1:]),
+    ):
+        frames[0].save(tmp_path / name, save_all=True, append_images=more)
+    files = [tmp_path / name for name in ("film.gif", "still.gif", "pages.tif", "film.webp")]
+    done = command("demo", trained / "last.pth", *files, "--output", tmp_path / "out")
+    assert done.status == 0, done.err
+    notes = [line for line in done.out.splitlines() if line.startswith("note: ")]
+    assert [Path(line.split()[1]).name for line in notes] == ["film.gif", "pages.tif", "film.webp"]
 
 
 def test_demo_draws_and_writes_predictions(trained: Path, shapes: Path, tmp_path: Path, command: Command) -> None:

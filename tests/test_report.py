@@ -130,6 +130,7 @@ def test_thresholds_are_written_when_asked(trained: Path, tmp_path: Path, comman
     before = load_checkpoint(checkpoint)
     done = command("eval", checkpoint, "data.limit=2", "--write-thresholds", "--json", "-")
     assert done.status == 0, done.err
+    assert "these thresholds come from the first 2 pictures alone (data.limit=2)" in done.err
     after = load_checkpoint(checkpoint)
     points = json.loads(done.out)["thresholds"]
     expected = [0.5 if points[name] is None else points[name]["score"] for name in before["classes"]]

@@ -14,7 +14,7 @@ from torch import Tensor
 from detkit.cli.demo_files import IMAGES, PREDICTIONS, json_of
 from detkit.cli.output import say
 from detkit.cli.thresholds import above
-from detkit.data.pictures import read_picture
+from detkit.data.pictures import has_more, read_picture
 from detkit.evaluation.coco import detection_rows
 from detkit.files import write_atomically, write_json
 from detkit.types import Detect, Detection, Picture
@@ -46,6 +46,8 @@ class Findings:
         except ValueError as error:
             self.unread.append(str(error))
             return
+        if has_more(file):
+            self._notes[f"note: {file} has several pictures, of which the first was taken; as a video all are"] = None
         detection = self._found(picture)
         write_picture(target, draw_detections(picture, detection, self.classes))
         self.images.append(

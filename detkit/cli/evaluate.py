@@ -194,6 +194,10 @@ def _write_thresholds(console: Console, checkpoint: Path, inspection: Inspection
     save_checkpoint(path, load_checkpoint(path) | {"score_thresholds": thresholds})
     told = zip(inspection.detector.classes, thresholds, strict=True)
     say(console, f"score thresholds in {checkpoint}: {', '.join(f'{name} {score:.3f}' for name, score in told)}")
+    index = inspection.scored.index
+    if index.partial:
+        seen = f"the first {len(index)} pictures alone (data.limit={len(index)})"
+        say(console, f"warning: these thresholds come from {seen}; data.limit=none gives those of the whole split")
 
 
 def main() -> None:

@@ -60,6 +60,18 @@ def read_stored(path: Path) -> tuple[NDArray[np.uint8], int]:
     return _decode_stored(_read_bytes(path), path)
 
 
+def has_more(path: Path) -> bool:
+    """Whether a file holds more pictures than the first, which is the one that is read: an animation, or more pages.
+
+    The pairs of a JPEG file (MPO), which cameras write, are one picture here.
+    """
+    try:
+        with Image.open(path, formats=("GIF", "WEBP", "PNG", "TIFF")) as image:
+            return bool(getattr(image, "is_animated", False))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+
+
 def _decode_stored(data: bytes, name: str | Path) -> tuple[NDArray[np.uint8], int]:
     if not data:
         raise ValueError(f"{name} is an empty file, not a picture")
