@@ -31,7 +31,7 @@ class Detector:
     of 91 outputs have ten), which is never among the detections. `config`: as it was trained.
     `model`: the FasterRCNN, in eval mode, its norm folded. `score_thresholds`: the best one for each label, as
     `detkit eval --write-thresholds` found them, None where nobody asked it. `evaluation`: the step of these weights and
-    their metrics on the validation split, where the checkpoint has them.
+    their metrics on the validation split, where the checkpoint has them. `precision_reason`: why it was chosen.
     """
 
     def __init__(
@@ -44,10 +44,11 @@ class Detector:
         precision: str,
         score_thresholds: Sequence[float] | None = None,
         evaluation: Mapping[str, float] | None = None,
+        precision_reason: str = "as asked",
     ) -> None:
         self.model = fold_norm(model).to(device)
         self.config, self.classes, self.category_ids = config, tuple(classes), tuple(category_ids)
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.precision_reason = device, precision, precision_reason
         self.score_thresholds = None if score_thresholds is None else tuple(score_thresholds)
         self.evaluation = dict(evaluation or {})
 
@@ -71,7 +72,8 @@ class Detector:
         chosen = choose_device(device)
         known = state["classes"], state["category_ids"]
         kept = state.get("score_thresholds"), state.get("evaluation")
-        return cls(model, config, *known, chosen, choose_precision(precision, chosen)[0], *kept)
+        name, why = choose_precision(precision, chosen)
+        return cls(model, config, *known, chosen, name, *kept, why)
 
     def __call__(self, pictures: Sequence[str | Path | Picture], batch_size: int = 1) -> list[Detection]:
         """Detections of each picture in its own pixels; files are turned as their EXIF data say.

@@ -107,10 +107,36 @@ def test_demo_says_that_of_an_animation_it_takes_the_first_picture(
     assert [Path(line.split()[1]).name for line in notes] == ["film.gif", "pages.tif", "film.webp"]
 
 
+@pytest.mark.parametrize(
+    ("capability", "chosen"),
+    [("avx2", "device cpu, float32: it has no bfloat16"), ("avx512_bf16", "device cpu, bfloat16: it has bfloat16")],
+)
+def test_eval_says_which_precision_it_chose_and_why(
+    trained: Path, command: Command, monkeypatch: pytest.MonkeyPatch, capability: str, chosen: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise ValueError("not now: it may be emulated")
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True})
+    monkeypatch.setattr("detkit.cli.evaluate.score_checkpoint", stop)
+    assert chosen in command("eval", trained / "best.pth").out
+
+
 def test_demo_draws_and_writes_predictions(trained: Path, shapes: Path, tmp_path: Path, command: Command) -> None:
     out = tmp_path / "out"
     pattern = shapes / "val2017/00000[1-3].png"
-    done = command("demo", trained / "last.pth", pattern, shapes / "train2017", "--output", out, "--score", "0.01")
+    done = command(
+        "demo",
+        trained / "last.pth",
+        pattern,
+        shapes / "train2017",
+        "--output",
+        out,
+        "--score",
+        "0.01",
+        "--precision",
+        "float32",
+    )
     assert done.status == 0, done.err
     predictions = json.loads((out / "predictions.json").read_text())
     images = json.loads((out / "images.json").read_text())
@@ -120,6 +146,7 @@ def test_demo_draws_and_writes_predictions(trained: Path, shapes: Path, tmp_path
     for row in predictions:
         assert set(row) == {"image_id", "category_id", "bbox", "score"}
         assert row["score"] >= 0.01
+    assert "device cpu, float32: as asked" in done.out
     again = command("demo", trained / "last.pth", pattern, "--output", out)
     assert again.status == 2 and "not overwritten" in again.err
 

@@ -12,6 +12,7 @@ from detkit.cli.closer import Overlap, Slice, Tta, closer
 from detkit.cli.demo_files import find_files, is_video, target_files
 from detkit.cli.demo_findings import Findings
 from detkit.cli.errors import Debug, run_command, split_overrides
+from detkit.cli.output import print_choice
 from detkit.cli.thresholds import chosen_threshold
 from detkit.cli.web import HOST, PORT, Host, Port, serve_page
 from detkit.engine.signals import StopSignals
@@ -61,12 +62,14 @@ def demo(
     targets = target_files(files, output)
     detector = Detector.load(checkpoint, device, precision, overrides)
     threshold = chosen_threshold(score, detector)
+    console = Console()
+    print_choice(console, detector.device, detector.precision, detector.precision_reason)
     output.mkdir(parents=True, exist_ok=True)
     findings = Findings(look(detector), detector.classes, detector.category_ids, threshold)
     with StopSignals() as signals, signals.immediate():
         _look_at(files, targets, findings)
         findings.write(output)
-    findings.print(Console(), output)
+    findings.print(console, output)
     findings.check(len(files))
 
 

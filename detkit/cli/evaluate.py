@@ -14,7 +14,7 @@ from rich.console import Console
 from detkit.build import build_val_data, build_val_loader
 from detkit.cli.closer import Overlap, Slice, Tta, closer
 from detkit.cli.errors import Debug, Overrides, run_command
-from detkit.cli.output import refuse_existing, say
+from detkit.cli.output import print_choice, refuse_existing, say
 from detkit.data.loader import EpochLoader
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.evaluation.coco import Backend, write_predictions
@@ -64,6 +64,7 @@ def evaluate(
     wanted = Wanted(checkpoint, json_file, predictions, report, compare or (), write_thresholds)
     wanted.check()
     detector = Detector.load(checkpoint, device, precision, overrides or [])
+    print_choice(wanted.console, detector.device, detector.precision, detector.precision_reason)
     look = closer(detector, tile, overlap, tta)
     if look is not None:
         wanted.check_closer()

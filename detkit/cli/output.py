@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -16,6 +17,11 @@ from detkit.weights import LoadReport
 def say(console: Console, text: str) -> None:
     """Print a line as it is: a path may hold what looks like markup."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_choice(console: Console, device: torch.device, precision: str, why: str) -> None:
+    """Print on what a command computes, in which precision, and why."""
+    say(console, f"device {device}, {precision}: {why}")
 
 
 def print_report(console: Console, report: LoadReport, title: str) -> None:

@@ -20,7 +20,7 @@ from detkit.build import (
 )
 from detkit.cli.checkup import print_checkup
 from detkit.cli.errors import Debug, Overrides, run_command
-from detkit.cli.output import print_plan, print_report, print_skipped, say
+from detkit.cli.output import print_choice, print_plan, print_report, print_skipped, say
 from detkit.cli.resuming import Resume, ResumeAnyway, resume_run
 from detkit.config import Config, load_config
 from detkit.engine.checkpoint import BEST, best_weights
@@ -95,7 +95,7 @@ def run_training(
     )
     if owner and (resumed is None or resumed.differences):
         describe_run(folder, plain, list(data.train.classes), sys.orig_argv, _uses(folder), world.size)
-    say(console, f"device {device}, {precision}: {why}")
+    print_choice(console, device, precision, why)
     print_plan(console, config.train, trainer.steps, folder, world)
     result = trainer.run()
     print_skipped(console, loader.skipped, world)

@@ -20,7 +20,7 @@ from detkit.build.classification import (
     check_picture_size,
 )
 from detkit.cli.errors import Debug, Overrides, run_command
-from detkit.cli.output import print_plan, print_skipped, say
+from detkit.cli.output import print_choice, print_plan, print_skipped, say
 from detkit.cli.resuming import Resume, ResumeAnyway, resume_run
 from detkit.config import ClassifierConfig, ClassifierModelConfig, detector_config_name, load_config
 from detkit.engine.checkpoint import BEST
@@ -106,7 +106,7 @@ def run_classifier_training(
     if owner and (resumed is None or resumed.differences):
         uses = [detector_command(config.model, folder / BEST)]
         describe_run(folder, plain, list(folders.train.classes), sys.orig_argv, uses, world.size)
-    say(console, f"device {device}, {precision}: {why}")
+    print_choice(console, device, precision, why)
     print_plan(console, config.train, trainer.steps, folder, world)
     result = trainer.run()
     print_skipped(console, loader.skipped, world)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from detkit.cli.output import say
+from detkit.cli.output import print_choice, say
 from detkit.cli.thresholds import chosen_threshold
 from detkit.predict import Detector
 from detkit.types import Detect
@@ -46,5 +46,6 @@ def serve_page(
         threshold = chosen_threshold(score, detector)
         if not isinstance(threshold, float):
             raise ValueError("--web: --score takes a number, where the page's slider begins")
+        print_choice(console, detector.device, detector.precision, detector.precision_reason)
         show = Show(detector, look(detector), checkpoint.name, threshold)
         serve(show, address, lambda text: say(console, text))
