@@ -1,25 +1,36 @@
-"""3x3 convolutions whose weights learn faster on processors without AVX-512.
+"""3x3 convolutions that are faster than PyTorch's on processors without AVX-512.
 
-There, oneDNN has no fast kernel for the weight gradient of maps in channels-last memory: it takes three times as long
-as the convolution itself. But in that memory all cells of a batch, with a border of zeros around each map, are the rows
-of one matrix, and the same cells shifted by a row or a column are the same matrix read from a later row on. So the
-gradient of each of the nine taps is one product of two matrices that lie in memory already, at the speed of products.
+Two things are slow there. oneDNN computes a 3x3 convolution by its definition: where maps are large, tiles
+(`winograd.py`) need a quarter of the multiplications. And it has no fast kernel for the weight gradient of maps in
+channels-last memory, which takes three times as long as the convolution itself. Where maps are too small for tiles,
+all cells of a batch, with a border of zeros around each map, are the rows of one matrix, and the same cells shifted by
+a row or a column are the same matrix read from a later row on. So the gradient of each of the nine taps is one product
+of two matrices that lie in memory already, at the speed of products.
 
 B pictures, C channels in and D out, H x W cells, d dilation (and padding).
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from detkit import winograd
 
-class ProductGradConv2d(nn.Conv2d):
-    """A 3x3 convolution of stride 1 that keeps the size of its maps; only the gradient of its weights is computed anew.
+TILED_CHANNELS = 128  # with fewer, transforming tiles takes longer than the multiplications that it saves
+TILED_CELLS = 2048
 
-    It shares the parameters of the convolution that it is made of, under the same names.
+
+class FastConv2d(nn.Conv2d):
+    """A 3x3 convolution of stride 1 that keeps the size of its maps, computed in the fastest way known for that size.
+
+    It shares the parameters of the convolution that it is made of, under the same names. `plain`: see below.
     """
+
+    plain = False
 
     def __init__(self, conv: nn.Conv2d) -> None:
         dilation = conv.dilation[0]
@@ -29,10 +40,11 @@ class ProductGradConv2d(nn.Conv2d):
         self.train(conv.training)
 
     def forward(self, input: Tensor) -> Tensor:
-        learns = torch.is_grad_enabled() and self.weight.requires_grad
-        if not learns or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        if self.plain or input.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
-        return _Convolution.apply(input, self.weight, self.bias, self.dilation[0])
+        if torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad):
+            return _Convolution.apply(input, self.weight, self.bias, self.dilation[0])
+        return _convolve(input, self.weight, self.bias, self.dilation[0])
 
 
 class _Convolution(torch.autograd.Function):
@@ -40,23 +52,53 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, maps: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
         ctx.save_for_backward(maps, weight)
         ctx.dilation = dilation
-        return F.conv2d(maps, weight, bias, padding=dilation, dilation=dilation)
+        return _convolve(maps, weight, bias, dilation)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         (gradient,), (maps, weight), d = gradients, ctx.saved_tensors, ctx.dilation
-        of_maps = None
-        if ctx.needs_input_grad[0]:
-            geometry = [1, 1], [d, d], [d, d]  # stride, padding, dilation
-            of_maps, _, _ = torch.ops.aten.convolution_backward(
-                gradient, maps, weight, None, *geometry, False, [0, 0], 1, [True, False, False]
-            )
-        of_bias = gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
-        return of_maps, weight_gradient(maps, gradient, d), of_bias, None
+        of_maps, of_weight, of_bias, _ = ctx.needs_input_grad
+        return (
+            _maps_gradient(gradient, maps, weight, d) if of_maps else None,
+            weight_gradient(maps, gradient, d) if of_weight else None,
+            gradient.sum((0, 2, 3)) if of_bias else None,
+            None,
+        )
+
+
+def _convolve(maps: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
+    if _worth_tiles(maps, weight.shape):
+        return winograd.convolve(maps, weight, bias, dilation)
+    return F.conv2d(maps, weight, bias, padding=dilation, dilation=dilation)
+
+
+def _maps_gradient(gradient: Tensor, maps: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    """The gradient (B, C, H, W) of what went in: a convolution, too, with each filter turned by 180 degrees."""
+    if _worth_tiles(gradient, weight.shape):
+        return winograd.convolve(gradient, weight.flip(2, 3).transpose(0, 1), None, dilation)
+    geometry = [1, 1], [dilation, dilation], [dilation, dilation]  # stride, padding, dilation
+    wanted = [True, False, False]
+    result: Tensor
+    result, _, _ = torch.ops.aten.convolution_backward(
+        gradient, maps, weight, None, *geometry, False, [0, 0], 1, wanted
+    )
+    return result
 
 
 def weight_gradient(maps: Tensor, gradient: Tensor, dilation: int = 1) -> Tensor:
     """The gradient (D, C, 3, 3) of the weights, from what went in (B, C, H, W) and the gradient of what came out."""
+    if _worth_tiles(maps, (gradient.shape[1], maps.shape[1])):
+        return winograd.weight_gradient(maps, gradient, dilation)
+    return _weight_gradient_by_taps(maps, gradient, dilation)
+
+
+def _worth_tiles(maps: Tensor, channels: Sequence[int]) -> bool:
+    """Whether maps (B, ., H, W) with so many channels out and in are computed sooner in tiles."""
+    batch, _, height, width = maps.shape
+    return min(channels[:2]) >= TILED_CHANNELS and batch * height * width >= TILED_CELLS
+
+
+def _weight_gradient_by_taps(maps: Tensor, gradient: Tensor, dilation: int) -> Tensor:
     row = maps.shape[-1] + 2 * dilation  # cells of a padded row
     cells, learned = _padded_rows(maps, dilation), _padded_rows(gradient, dilation)
     centre = dilation * (row + 1)
@@ -76,15 +118,28 @@ def _padded_rows(maps: Tensor, border: int) -> Tensor:
     return padded.reshape(-1, maps.shape[1])
 
 
-def speed_up_gradients(model: nn.Module) -> None:
+def speed_up(model: nn.Module) -> None:
     """Replace the 3x3 convolutions of `model` that this makes faster; names and parameters stay."""
     made: dict[nn.Module, nn.Module] = {}
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if _fits(child):
                 if child not in made:
-                    made[child] = ProductGradConv2d(child)  # type: ignore[arg-type]
+                    made[child] = FastConv2d(child)  # type: ignore[arg-type]
                 parent.add_module(name, made[child])
+
+
+@contextmanager
+def plain_convolutions(model: nn.Module) -> Iterator[None]:
+    """Within it the model convolves by PyTorch's own operators, so that what counts operations sees them."""
+    fast = [module for module in model.modules() if isinstance(module, FastConv2d)]
+    for module in fast:
+        module.plain = True
+    try:
+        yield
+    finally:
+        for module in fast:
+            module.plain = False
 
 
 def _fits(module: nn.Module) -> bool:
@@ -97,7 +152,7 @@ def _fits(module: nn.Module) -> bool:
     )
 
 
-def lacks_fast_kernel() -> bool:
-    """Whether this processor's weight gradients are the slow ones: x86 with AVX2 alone."""
+def lacks_fast_kernels() -> bool:
+    """Whether this processor's convolutions are the slow ones: x86 with AVX2 alone."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx2")) and not capabilities.get("avx512_f")

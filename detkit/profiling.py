@@ -1,7 +1,8 @@
 """Where the time of a detector goes, part by part, held against what the machine's matrix product allows.
 
 Parts are timed by hooks around the modules; what lies between them (top-k, decoding, NMS, losses) is what is left.
-Multiply-adds are those of convolutions and matrix products.
+Multiply-adds are those of convolutions and matrix products by their definition: a part that gets by with fewer
+(`winograd.py`) may do better than the peak.
 """
 
 import statistics
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from detkit.convolution import plain_convolutions
 from detkit.data.pictures import read_picture
 from detkit.data.resize import ResizeKind, resize_picture, resized_size
 from detkit.engine.schedule import build_optimizer
@@ -91,7 +93,7 @@ def profile_detector(
     for _ in range(runs + 1):
         timed.append(run(clock))
         progress()
-    with flop_counter() as counter:
+    with flop_counter() as counter, plain_convolutions(model):
         flops = run(counter.get_total_flops)
     progress()
     names = sorted(flops, key=lambda name: LAST_PARTS.index(name) if name in LAST_PARTS else -1)

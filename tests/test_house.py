@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # The floor of each room, lowest first: a module may import from its own floor and from those below.
 FLOORS = [
-    {"files", "coco_json", "large_pages", "memory", "types", "boxes", "norm", "convolution"}
+    {"files", "coco_json", "large_pages", "memory", "types", "boxes", "norm", "winograd", "convolution"}
     | {"config", "weights", "foreign", "pretrained", "backbones"},
     {"data", "formats", "models", "evaluation", "engine", "visualize", "pages"},
     {

@@ -13,7 +13,7 @@ from detkit.backbones import BACKBONES, CLASSIFIERS
 from detkit.backbones.timm import build_timm
 from detkit.build.conventions import convention_warnings
 from detkit.config import BackboneConfig, ModelConfig, RoIHeadConfig, RPNConfig
-from detkit.convolution import lacks_fast_kernel, speed_up_gradients
+from detkit.convolution import lacks_fast_kernels, speed_up
 from detkit.models.anchors import AnchorGenerator
 from detkit.models.faster_rcnn import FasterRCNN
 from detkit.models.fpn import FPN
@@ -155,9 +155,9 @@ def build_detector(
 
 
 def laid_out(model: Net) -> Net:
-    """The net in channels-last memory, with the weight gradients that are fastest there on this processor."""
-    if lacks_fast_kernel():
-        speed_up_gradients(model)
+    """The net in channels-last memory, with the convolutions that are fastest there on this processor."""
+    if lacks_fast_kernels():
+        speed_up(model)
     return model.to(memory_format=torch.channels_last)
 
 

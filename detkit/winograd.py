@@ -1,0 +1,131 @@
+"""3x3 convolutions with a quarter of the multiplications: Winograd's F(4x4, 3x3).
+
+A tile d of 6x6 cells gives 4x4 cells of the result (Lavin and Gray, Fast Algorithms for Convolutional Neural Networks,
+section 4.1, equation 8): Y = A' [(G g G') * (B' d B)] A, where * multiplies number by number, 36 times instead of 144.
+Here each of the three transforms is one product with a Kronecker square, as vec(B' d B) = (B' x B') vec(d), and the
+multiplication, summed over channels, is 36 products of matrices: a library's product of matrices does all the work.
+
+The paper interpolates at 0, 1, -1, 2, -2, which costs a digit. At 0, 3/4, -3/4, 3/2, -3/2 rounding is that of the plain
+sum (tests/test_winograd.py), and all constants of A and B are exact in binary.
+
+B pictures, C channels in and D out, H x W cells, d dilation (and padding), N tiles. Dilated maps are d x d phases, each
+an undilated map of its own. Maps are in channels-last memory.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
+SIDE = 4  # cells of the result, a tile
+WINDOW = SIDE + 2  # cells that they depend on
+BLOCK = 2 * 2**20  # numbers in the transformed tiles of one block: 8 MB in float32 stay in a cache of the third level
+
+
+def _kronecker_squares() -> tuple[Tensor, Tensor, Tensor]:
+    """B' x B' (36, 36), G x G (36, 9) and A' x A' (16, 36), by Cook and Toom's interpolation at the points."""
+    powers = np.vander(POINTS, SIDE, increasing=True)
+    others = [np.delete(POINTS, place) for place in range(len(POINTS))]
+    at_infinity = np.eye(SIDE)[-1:]
+    result = np.concatenate((powers, at_infinity))
+    scale = [np.prod(point - rest) for point, rest in zip(POINTS, others, strict=True)]
+    weights = np.concatenate((powers[:, :3] / np.array(scale)[:, None], at_infinity[:, 1:]))
+    rows = [[*np.poly(rest)[::-1], 0.0] for rest in others]
+    tile = np.array([*rows, np.poly(POINTS)[::-1]])
+    return tuple(torch.from_numpy(np.kron(part, part)) for part in (tile, weights, result.T))  # type: ignore[return-value]
+
+
+INPUT, WEIGHTS, OUTPUT = _kronecker_squares()
+
+
+def convolve(maps: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) -> Tensor:
+    """F.conv2d of maps (B, C, H, W) and weight (D, C, 3, 3), padded to (B, D, H, W); records no gradient."""
+    channels, learned = maps.shape[1], len(weight)
+    taps = weight.permute(2, 3, 0, 1).reshape(9, -1)
+    filters = (WEIGHTS.to(weight) @ taps).view(WINDOW**2, learned, channels).transpose(1, 2)
+    tiling = _Tiling.of(maps, dilation)
+    cells, result = tiling.padded(maps, dilation), maps.new_empty(tiling.shape(learned))
+    for block in tiling.blocks(max(channels, learned)):
+        tiles = INPUT.to(maps) @ tiling.tiles(cells, WINDOW, block).reshape(WINDOW**2, -1)
+        products = torch.bmm(tiles.view(WINDOW**2, -1, channels), filters)
+        place = tiling.tiles(result, SIDE, block)
+        values = (OUTPUT.to(maps) @ products.view(WINDOW**2, -1)).view(place.shape)
+        place.copy_(values) if bias is None else torch.add(values, bias, out=place)
+    result = result[:, : maps.shape[2], : maps.shape[3]].permute(0, 3, 1, 2)
+    return result.contiguous(memory_format=torch.channels_last)
+
+
+def weight_gradient(maps: Tensor, gradient: Tensor, dilation: int = 1) -> Tensor:
+    """The gradient (D, C, 3, 3) of the weights, from what went in (B, C, H, W) and the gradient of what came out."""
+    channels, learned = maps.shape[1], gradient.shape[1]
+    tiling = _Tiling.of(maps, dilation)
+    cells, outcome = tiling.padded(maps, dilation), tiling.padded(gradient, 0)
+    total = maps.new_zeros((WINDOW**2, learned, channels))
+    for block in tiling.blocks(max(channels, learned)):
+        tiles = INPUT.to(maps) @ tiling.tiles(cells, WINDOW, block).reshape(WINDOW**2, -1)
+        wanted = OUTPUT.to(maps).t() @ tiling.tiles(outcome, SIDE, block).reshape(SIDE**2, -1)
+        wanted = wanted.view(WINDOW**2, -1, learned).transpose(1, 2)
+        total.baddbmm_(wanted, tiles.view(WINDOW**2, -1, channels))
+    taps = WEIGHTS.to(maps).t() @ total.view(WINDOW**2, -1)
+    return taps.view(3, 3, learned, channels).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
+
+
+@dataclass(frozen=True)
+class _Tiling:
+    """Maps as `down` x `across` groups of tiles, in each of which are the tiles of all phases."""
+
+    batch: int
+    height: int
+    width: int
+    dilation: int
+
+    @classmethod
+    def of(cls, maps: Tensor, dilation: int) -> "_Tiling":
+        batch, _, height, width = maps.shape
+        return cls(batch, height, width, dilation)
+
+    @property
+    def side(self) -> int:
+        """Cells of the result, a group."""
+        return SIDE * self.dilation
+
+    @property
+    def down(self) -> int:
+        return -(-self.height // self.side)
+
+    @property
+    def across(self) -> int:
+        return -(-self.width // self.side)
+
+    def shape(self, channels: int) -> tuple[int, int, int, int]:
+        """That of a result of whole groups."""
+        return self.batch, self.down * self.side, self.across * self.side, channels
+
+    def padded(self, maps: Tensor, border: int) -> Tensor:
+        """(B, C, H, W) to whole groups inside a border of zeros, (B, h, w, C)."""
+        _, height, width, _ = self.shape(0)
+        right, below = border + width - self.width, border + height - self.height
+        return F.pad(maps.permute(0, 2, 3, 1), (0, 0, border, right, border, below))
+
+    def blocks(self, channels: int) -> Iterator[tuple[slice, slice]]:
+        """Pictures and rows of groups that are worked on at once."""
+        rows = max(1, BLOCK // (WINDOW**2 * self.across * self.dilation**2 * channels))
+        pictures = max(1, rows // self.down)
+        for picture in range(0, self.batch, pictures):
+            for row in range(0, self.down, rows):
+                yield slice(picture, min(picture + pictures, self.batch)), slice(row, min(row + rows, self.down))
+
+    def tiles(self, cells: Tensor, size: int, block: tuple[slice, slice]) -> Tensor:
+        """A view of the block's tiles in cells (B, h, w, C): (size, size, b, d, d, rows, across, C), overlapping."""
+        pictures, rows = block
+        d = self.dilation
+        cells = cells[pictures, rows.start * self.side :]
+        picture, row, column, channel = cells.stride()
+        return cells.as_strided(
+            (size, size, len(cells), d, d, rows.stop - rows.start, self.across, cells.shape[-1]),
+            (d * row, d * column, picture, row, column, self.side * row, self.side * column, channel),
+        )
