@@ -121,7 +121,13 @@ def test_voc_that_counts_from_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["<annotation><broken", "<html/>", '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>']
+    "text",
+    [
+        "<annotation><broken",
+        "<html/>",
+        "<?xml version='1.0' encoding='klingon'?><annotation/>",
+        '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>',
+    ],
 )
 def test_broken_xml_is_a_finding(text: str, tmp_path: Path) -> None:
     (source,) = find_sources(write_voc(tmp_path, text=text))
@@ -189,6 +195,32 @@ def test_broken_yolo_lines_are_findings(tmp_path: Path) -> None:
     assert unknown.text() == "train: a.txt line 4 image 1 (a.jpg) annotation 1: class 7"
     assert (nonfinite.file, nonfinite.line) == (root / "labels/train/a.txt", 5)
     assert table.usable.sum() == 1
+
+
+def test_yolo_labels_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (source,) = find_sources(write_yolo(tmp_path, "\ufeff0 0.5 0.5 0.1 0.1\n"))
+    split = read_source(source)
+    assert len(split.content["annotations"]) == 1 and not split.faults
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("names", ["cat", "[[cat], dog]", "{'0': cat}", "{-1: cat}", "{99999999: cat}", "bomb"])
+def test_yolo_names_that_are_none_are_a_finding(names: str, tmp_path: Path) -> None:
+    root = write_yolo(tmp_path, "0 0.5 0.5 0.1 0.1\n", names=names)
+    if names == "bomb":  # each list holds the one before nine times: 9 ** 9 words in half a kilobyte
+        lists = [f"l{k}: &l{k} [{', '.join([f'*l{k - 1}' if k else 'x'] * 9)}]" for k in range(9)]
+        (root / "data.yaml").write_text("\n".join([*lists, "train: images/train", "names: *l8"]))
+    findings, _ = examine_quickly([read_source(source) for source in find_sources(root)])
+    assert findings.of("unreadable-annotations")[0].detail.startswith("expected `names`")
+
+
+def test_names_too_long_for_a_file_are_findings(tmp_path: Path) -> None:
+    name = "a" * 3000
+    findings, _ = examine_quickly([read_source(s) for s in find_sources(write_voc(tmp_path, text="<annotation/>"))])
+    assert not findings.of("missing-picture")
+    (tmp_path / "Annotations/b.xml").write_text(f"<annotation><filename>{name}.jpg</filename></annotation>")
+    findings, _ = examine_quickly([read_source(source) for source in find_sources(tmp_path)])
+    assert [place.file.name for place in findings.of("missing-picture")] == ["b.xml"]
 
 
 def test_a_yolo_split_whose_folder_is_missing_is_named(tmp_path: Path) -> None:

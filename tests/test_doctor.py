@@ -153,7 +153,8 @@ def test_a_broken_file_is_a_finding(text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [None, 3, "x", [], {}, {"id": None}, {"id": 2**70}, {"id": True, "bbox": "x"}, {"id": []}]
+    "junk",
+    [None, 3, "x", [], {}, {"id": None}, {"id": 2**70}, {"id": True, "bbox": "x"}, {"id": []}, {"name": "\ud800"}],
 )
 def test_rows_of_any_kind_are_findings(junk: Any, tmp_path: Path) -> None:
     def add(content: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """How commands end: a user's mistake is one line and exit status 2; --debug shows the traceback instead."""
 
+import errno
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ def _is_users(error: Exception) -> bool:
     """Whether a file or folder that the user named cannot be what it is asked to be."""
     return isinstance(
         error, (PermissionError, NotADirectoryError, IsADirectoryError, FileNotFoundError, FileExistsError)
-    )
+    ) or (isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG)
 
 
 def _said_by_rank_0(error: Exception) -> bool:

@@ -84,7 +84,7 @@ def read_categories(path: Path, rows: list[Any], classes: Sequence[str] | None) 
     found: dict[int, str] = {}
     for place, row in enumerate(rows):
         identity, name = (row.get("id"), row.get("name")) if isinstance(row, dict) else (None, None)
-        if not is_int(identity) or not isinstance(name, str) or not name:
+        if not is_int(identity) or not is_text(name) or not name:
             raise ValueError(
                 f"{path}: category {place} of the list needs a whole number 'id' and a 'name', got {row!r}"
             )

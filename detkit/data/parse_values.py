@@ -23,7 +23,15 @@ class Files:
         if part not in self._listed:
             self._listed[part] = _list_files(self.folder / part)
         # names such as a//b.jpg, or another case on systems that do not tell cases apart, are not in the listing
-        return last in self._listed[part] or (self.folder / name).is_file()
+        return last in self._listed[part] or is_file(self.folder / name)
+
+
+def is_file(path: Path) -> bool:
+    """As `Path.is_file`, and False for a name that is too long for a file, where that raises OSError."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _list_files(folder: Path) -> set[str]:

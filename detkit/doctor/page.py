@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detkit.data.parse_values import is_file
 from detkit.data.pictures import read_stored
 from detkit.doctor.findings import GRADES, Finding, Place
 from detkit.doctor.table import Table
@@ -45,7 +46,7 @@ def _gallery(finding: Finding) -> Iterator[dict[str, Any]]:
     for place in finding.places:
         if len(shown) == SHOWN:
             return
-        if place.picture is None or place.picture in shown or not place.picture.is_file():
+        if place.picture is None or place.picture in shown or not is_file(place.picture):
             continue
         drawn = _draw(place, [other for other in finding.places if other.picture == place.picture])
         if drawn is not None:

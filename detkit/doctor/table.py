@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detkit.data.parse_boxes import read_boxes
-from detkit.data.parse_values import is_int, is_text, lookup, repeats, whole_numbers
+from detkit.data.parse_values import is_file, is_int, is_text, lookup, repeats, whole_numbers
 from detkit.doctor.findings import Findings, Place
 from detkit.formats import Split
 
@@ -167,7 +167,7 @@ def _categories(split: Split, findings: Findings) -> dict[int, str]:
     for place, row in enumerate(split.content["categories"]):
         identity, name = (row.get("id"), row.get("name")) if isinstance(row, dict) else (None, None)
         fault = ""
-        if not is_int(identity) or not isinstance(name, str) or not name:
+        if not is_int(identity) or not is_text(name) or not name:
             fault = f"needs a whole id and a name, got {row!r:.80}"
         elif identity in found:
             fault = f"the id {identity} occurs twice: {found[identity]!r} and {name!r}"
@@ -208,7 +208,7 @@ def _picture_fault(split: Split, i: int) -> tuple[str, Place]:
     """Of a row without a size in a format that may leave it out: its picture has none to read."""
     row = split.content["images"][i]
     picture = split.source.images / row["file_name"]
-    there = picture.is_file()
+    there = is_file(picture)
     detail = "its size cannot be read" if there else f"not in {split.source.images}"
     where = split.origin("images", i).file
     place = Place(where, detail, "image", i, row["id"], row["file_name"], picture=picture, split=split.source.name)

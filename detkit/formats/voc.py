@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from detkit.data.parse_values import is_file
 from detkit.data.pictures import SUFFIXES
 from detkit.formats.sizes import picture_size
 from detkit.formats.split import Origin, Source, Split
@@ -28,7 +29,7 @@ def read_voc(source: Source) -> Split:
     for path in _files(source):
         try:
             parsed.append((path, _parse(path)))
-        except (OSError, ValueError, ElementTree.ParseError) as error:
+        except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
             faults.append((Origin(path), f"cannot be read: {getattr(error, 'strerror', None) or error}"))
     names = _categories(source.annotations)
     objects = [element for _, root in parsed for element in root.iter("object")]
@@ -90,7 +91,7 @@ def _file_name(path: Path, root: ElementTree.Element, images: Path) -> str:
     """What <filename> says where that file is there, else the picture of the XML file's own name."""
     said = (root.findtext("filename") or "").strip()
     candidates = [said, *(path.stem + suffix for suffix in sorted(SUFFIXES))]
-    there = [name for name in candidates if name and (images / name).is_file()]
+    there = [name for name in candidates if name and is_file(images / name)]
     return there[0] if there else said or f"{path.stem}.jpg"
 
 

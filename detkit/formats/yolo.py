@@ -96,7 +96,7 @@ def read_yolo(source: Source) -> Split:
             origins["annotations"].append(origin)
             annotations.append({"id": len(annotations) + 1, "image_id": len(images), "iscrowd": 0} | row)
     if source.labels.is_dir():
-        lonely = sorted(set(source.labels.rglob("*.txt")) - expected)
+        lonely = sorted(path for path in set(source.labels.rglob("*.txt")) - expected if path.is_file())
         faults += [(Origin(p), f"there is no picture of this name in {source.images}") for p in lonely if _has_boxes(p)]
     categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
     return Split(source, {"images": images, "annotations": annotations, "categories": categories}, faults, origins)
@@ -105,17 +105,20 @@ def read_yolo(source: Source) -> Split:
 def _names(path: Path) -> tuple[list[str], list[tuple[Origin, str]]]:
     """The class names in order, from a list or from a table of numbers."""
     names = _read_yaml(path).get("names")
-    numbered = isinstance(names, dict) and all(type(key) is int and 0 <= key < MOST_CLASSES for key in names)
-    if numbered and names:
-        return [str(names.get(number, f"class {number}")) for number in range(max(names) + 1)], []
-    if isinstance(names, list) and names:
-        return [str(name) for name in names], []
-    return [], [(Origin(path), "expected `names`, a list of the classes or a table from their numbers")]
+    table = dict(enumerate(names)) if isinstance(names, list) else names
+    if isinstance(table, dict) and table and all(_is_class(number, name) for number, name in table.items()):
+        return [str(table.get(number, f"class {number}")) for number in range(max(table) + 1)], []
+    return [], [(Origin(path), "expected `names`, a list of the classes' names or a table from their numbers")]
+
+
+def _is_class(number: Any, name: Any) -> bool:
+    """Names such as 7 and no are a number and a truth value in YAML; lists of lists can stand for gigabytes."""
+    return type(number) is int and 0 <= number < MOST_CLASSES and isinstance(name, str | int | float)
 
 
 def _has_boxes(path: Path) -> bool:
     """Whether a text file holds label lines; classes.txt and notes do not."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
     return any(_values(line) is not None for line in text.splitlines() if line.strip())
 
 
@@ -134,7 +137,7 @@ def _rows(
 ) -> Iterator[tuple[Origin, dict[str, Any]]]:
     """The boxes of a label file, each with its line."""
     height, width = size
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
         values = _values(line)
