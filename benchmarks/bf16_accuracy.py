@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from measure import Json, Quick, Row, report
+from measure import Count, Json, Quick, Row, report
 from rich.console import Console
 
+from detkit.cli.errors import run_command
 from detkit.cli.evaluate import score_checkpoint
 from detkit.cli.train import run_training
 from detkit.config import load_config
@@ -22,7 +23,7 @@ ALLOWED = 0.3  # points of AP
 
 def main(
     checkpoint: Annotated[Path | None, typer.Option(help="best.pth of a run.")] = None,
-    iterations: int = 400,
+    iterations: Count = 400,
     quick: Quick = False,
     json: Json = None,
 ) -> None:
@@ -61,4 +62,4 @@ def train(folder: Path, iterations: int, quick: bool) -> Path:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -18,12 +18,16 @@ import numpy as np
 import typer
 from measure import Json, Quick, Row, Runs, report
 
+from detkit.cli.errors import run_command
+
 SIDES = ("detkit", "pycocotools")
 BOXES_A_PICTURE = 860_000 / 118_000
 
 
 def main(
-    pictures: int = 118_000, read: int = 10_000, runs: Runs = 2, quick: Quick = False, json: Json = None,
+    pictures: Annotated[int, typer.Option(min=60)] = 118_000,
+    read: Annotated[int, typer.Option(min=60, help="Six batches and more are looked at.")] = 10_000,
+    runs: Runs = 2, quick: Quick = False, json: Json = None,
     side: Annotated[str | None, typer.Option(hidden=True)] = None,
     folder: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:  # fmt: skip
@@ -149,4 +153,4 @@ def write_set(folder: Path, pictures: int) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

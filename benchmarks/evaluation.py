@@ -7,18 +7,18 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import typer
-from measure import Json, Quick, Row, Runs, alternate, report
+from measure import Count, Json, Quick, Row, Runs, alternate, report
 from numpy.random import Generator
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from detkit.cli.errors import run_command
 from detkit.evaluation.coco import COCO_METRICS, evaluate_coco
 
 
 def main(
-    pictures: int = 5000, classes: int = 80, per_picture: int = 60, runs: Runs = 1, quick: Quick = False,
+    pictures: Count = 5000, classes: Count = 80, per_picture: Count = 60, runs: Runs = 1, quick: Quick = False,
     json: Json = None,
 ) -> None:  # fmt: skip
     """Draw annotations and detections, time both, compare the numbers to the bit."""
@@ -105,4 +105,4 @@ def draw_detections(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

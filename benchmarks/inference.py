@@ -6,10 +6,10 @@ The other side is float32 always: bfloat16 is what detkit chooses by itself wher
 from collections.abc import Callable
 
 import torch
-import typer
-from measure import Json, Quick, Row, Runs, alternate, report
+from measure import Json, Quick, Row, Runs, Side, alternate, report
 from twins import detkit_twin, picture, torchvision_twin
 
+from detkit.cli.errors import run_command
 from detkit.predict import Detector
 from detkit.types import Detection
 
@@ -17,10 +17,12 @@ GOALS = {"float32": 1.5, "bfloat16": 3.0}
 
 
 def main(
-    height: int = 800, width: int = 1088, precision: str = "float32", runs: Runs = 5, quick: Quick = False,
+    height: Side = 800, width: Side = 1088, precision: str = "float32", runs: Runs = 5, quick: Quick = False,
     json: Json = None,
 ) -> None:  # fmt: skip
     """Time both on one picture and compare what they find."""
+    if precision not in GOALS:
+        raise ValueError(f"--precision: expected {' or '.join(GOALS)}, got {precision!r}")
     if quick:
         height, width, runs = 96, 128, 1
     ours, theirs = build_sides((height, width), precision, quick)
@@ -70,4 +72,4 @@ def differences(found: Detection, expected: Detection) -> tuple[int, float]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

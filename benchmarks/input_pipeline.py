@@ -6,35 +6,42 @@ JPEG files of 640x480 with flip, colour and a short side of 800 px.
 import json as json_lib
 import tempfile
 import time
+from itertools import chain, count
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import torch
 import typer
-from measure import Json, Quick, Row, report
+from measure import Count, Json, Quick, Row, report
 from twins import picture
 
 from detkit.build import build_data, build_detector, build_train_loader
+from detkit.cli.errors import run_command
 from detkit.config import Config, load_config
 from detkit.engine.schedule import build_optimizer
 from detkit.engine.step import Stepper
 
 
-def main(pictures: int = 400, workers: int = 2, steps: int = 4, quick: Quick = False, json: Json = None) -> None:
+def main(
+    pictures: Annotated[int, typer.Option(min=4, help="At least two batches of 2.")] = 400,
+    workers: Annotated[int, typer.Option(min=0)] = 2, steps: Count = 4, quick: Quick = False, json: Json = None,
+) -> None:  # fmt: skip
     """Time the loader alone, then steps of coco/fpn_r50_1x that are fed by it."""
+    side = 64 if quick else 800
     if quick:
         pictures, steps = 12, 2
     with tempfile.TemporaryDirectory() as folder:
         write_set(Path(folder), pictures)
         config = load_config("fpn_resnet18" if quick else "coco/fpn_r50_1x").replace(
-            {"data.root": folder, "data.workers": workers, "data.colour": 1.0, "data.short_side": 64 if quick else 800,
+            {"data.root": folder, "data.workers": workers, "data.colour": 1.0, "data.short_side": side,
              "model.backbone.weights": None, "train.batch_size": 2}
         )  # fmt: skip
         rate = pictures_a_second(config)
         share = share_waited(config, steps)
     rows = [
         Row(f"input pipeline, {workers} workers, 640x480 JPEG", f"{rate:.0f} pictures/s", "100 pictures/s", rate / 100,
-            1, None, "flip, colour, short side 800"),
+            1, None, f"flip, colour, short side {side}"),
         Row("waiting for pictures in training", f"{100 * share:.2f} %", "", None, None, None,
             "share of the time of steps of 2 pictures"),
     ]  # fmt: skip
@@ -44,13 +51,13 @@ def main(pictures: int = 400, workers: int = 2, steps: int = 4, quick: Quick = F
 def pictures_a_second(config: Config) -> float:
     """Of an epoch, from its second batch on: the first waits for the workers to start."""
     loader = build_train_loader(config, build_data(config.data), torch.device("cpu"))
-    count, started = 0, 0.0
+    seen, started = 0, 0.0
     for number, batch in enumerate(loader.epoch(0)):
         if number == 0:
             started = time.perf_counter()
         else:
-            count += len(batch.images)
-    return count / (time.perf_counter() - started)
+            seen += len(batch.images)
+    return seen / (time.perf_counter() - started)
 
 
 def share_waited(config: Config, steps: int) -> float:
@@ -58,7 +65,8 @@ def share_waited(config: Config, steps: int) -> float:
     data, device = build_data(config.data), torch.device("cpu")
     model = build_detector(config.model, len(data.train.classes)).train()
     stepper = Stepper(model, build_optimizer(model, "sgd", 1e-4, 1e-4), device)
-    batches = build_train_loader(config, data, device).epoch(0)
+    loader = build_train_loader(config, data, device)
+    batches = chain.from_iterable(loader.epoch(epoch) for epoch in count())
     stepper.step([next(batches)], 1)
     waited, started = 0.0, time.perf_counter()
     for number in range(steps):
@@ -84,4 +92,4 @@ def write_set(folder: Path, pictures: int) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

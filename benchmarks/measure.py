@@ -3,7 +3,6 @@
 Figures on a shared machine move by 10 to 30 % from run to run, so only ratios of alternating runs are compared.
 """
 
-import json
 import os
 import platform
 import statistics
@@ -19,9 +18,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from detkit.backbones.base import MIN_SIDE
+from detkit.cli.output import refuse_existing
+from detkit.files import write_json
+
 Quick = Annotated[bool, typer.Option("--quick", help="Tiny sizes: that it works and that outputs agree.")]
 Runs = Annotated[int, typer.Option(min=1, help="Timed runs of each side.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the rows to this file.")]
+Count = Annotated[int, typer.Option(min=1)]
+Side = Annotated[int, typer.Option(min=MIN_SIDE, help="px")]
+
+
+def new_file(path: Path | None) -> Path | None:
+    """The path, before hours of work. Raises ValueError where there is something already, or no folder for it."""
+    refuse_existing(path)
+    if path is not None and not path.absolute().parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.absolute().parent}")
+    return path
+
+
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the rows to this file.", callback=new_file)]
+Output = Annotated[Path | None, typer.Option(help="Also write the table to this file.", callback=new_file)]
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ def report(rows: list[Row], json_file: Path | None) -> None:
     console = Console()
     Console(width=max(console.width, 160)).print(table)
     if json_file is not None:
-        json_file.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+        write_json(json_file, [asdict(row) for row in rows])
     if any(row.agrees is False for row in rows):
         raise SystemExit(1)
 

@@ -13,6 +13,9 @@ from inference import build_sides as inference_sides
 from measure import Json, Quick, Row, report
 from training_step import build_sides as training_sides
 
+from detkit.cli.errors import run_command
+
+SIDES = ("detkit", "torchvision")
 SIZES = {"inference": (1, (800, 1088)), "training step": (4, (256, 320))}
 QUICK = {"inference": (1, (96, 128)), "training step": (2, (64, 96))}
 
@@ -24,11 +27,13 @@ def main(
 ) -> None:  # fmt: skip
     """Run each side in a process of its own and compare the largest resident sizes."""
     if side is not None:
+        if side not in SIDES:
+            raise ValueError(f"--side: expected {' or '.join(SIDES)}, got {side!r}")
         print(json_lib.dumps(peak(work, side, quick)))
         return
     rows = []
     for work, (count, size) in (QUICK if quick else SIZES).items():
-        ours, theirs = (in_own_process(work, side, quick) for side in ("detkit", "torchvision"))
+        ours, theirs = (in_own_process(work, side, quick) for side in SIDES)
         rows.append(
             Row(f"peak memory, {work} {count}x{size[0]}x{size[1]}, float32", f"{ours:.0f} MB", f"{theirs:.0f} MB",
                 theirs / ours, 1.0, None, "of the whole process")
@@ -60,4 +65,4 @@ def peak(work: str, side: str, quick: bool) -> float:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -4,11 +4,11 @@ Four maps of one size, 256 channels, as many RoIs on each.
 """
 
 import torch
-import typer
-from measure import Json, Quick, Row, Runs, alternate, report
+from measure import Count, Json, Quick, Row, Runs, alternate, report
 from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
+from detkit.cli.errors import run_command
 from detkit.models.roi_pool import pool_levels
 
 GOALS = {"forward": 8.0, "backward": 20.0}
@@ -16,8 +16,8 @@ SCALE, SIZE, RATIO = 0.25, 7, 2
 
 
 def main(
-    rois: int = 2048, channels: int = 256, height: int = 64, width: int = 80, runs: Runs = 7, quick: Quick = False,
-    json: Json = None,
+    rois: Count = 2048, channels: Count = 256, height: Count = 64, width: Count = 80, runs: Runs = 7,
+    quick: Quick = False, json: Json = None,
 ) -> None:  # fmt: skip
     """Time both directions of both."""
     if quick:
@@ -80,4 +80,4 @@ def draw_rois(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -10,11 +10,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
 
-import typer
-from measure import HEADERS, Quick, Row, machine
+from measure import HEADERS, Output, Quick, Row, machine
 
+from detkit.cli.errors import run_command
 from detkit.files import write_atomically
 
 COMMANDS = (
@@ -34,7 +33,7 @@ COMMANDS = (
 
 def main(
     quick: Quick = False,
-    output: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
+    output: Output = None,
 ) -> None:
     """Run everything; a benchmark that fails is named in the table and makes the exit status 1."""
     rows: list[Row] = []
@@ -71,4 +70,4 @@ def markdown(rows: list[Row]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from unittest import mock
 
 import torch
-import typer
-from measure import Json, Quick, Row, Runs, alternate, report
+from measure import Count, Json, Quick, Row, Runs, Side, alternate, report
 from torch import nn
 from twins import detkit_twin, pictures_and_targets, torchvision_twin
 
+from detkit.cli.errors import run_command
 from detkit.engine.schedule import build_optimizer
 from detkit.engine.step import Precision, Stepper
 from detkit.profiling import flop_counter, matrix_peak
@@ -29,7 +29,7 @@ LR = 1e-6  # weights are drawn at random: larger steps would lead nowhere
 
 
 def main(
-    height: int = 256, width: int = 320, batch: int = 4, precision: str = "float32", runs: Runs = 5,
+    height: Side = 256, width: Side = 320, batch: Count = 4, precision: str = "float32", runs: Runs = 5,
     peak: bool = False, goal: float | None = None, quick: Quick = False, json: Json = None,
 ) -> None:  # fmt: skip
     """Time both on one batch and compare their losses."""
@@ -114,4 +114,4 @@ def share_of_peak(model: nn.Module, step: Callable[[], Losses], seconds: float) 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

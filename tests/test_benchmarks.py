@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from detkit.cli.errors import run_command
+from detkit.config import load_config
 from detkit.data.coco import load_coco
 
 FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
@@ -71,6 +73,41 @@ def test_pasted_pictures_are_a_data_set(load: Any, trained: Path, shapes: Path, 
     torch.testing.assert_close(index.target(0)["boxes"][-len(last) :], last + place)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("inference", ("--precision", "int8"), "--precision: expected float32 or bfloat16, got 'int8'"),
+        ("training_step", ("--precision", "int8", "--quick"), "--precision: expected float32 or bfloat16, got 'int8'"),
+        ("roi_pooling", ("--rois", "0"), "--rois"),
+        ("inference", ("--height", "20"), "--height"),
+        ("bf16_accuracy", ("--checkpoint", "none.pth"), "none.pth: no such checkpoint file"),
+        ("evaluation", ("--json", "{folder}/there.json"), "there.json exists already and is not overwritten"),
+        ("run_all", ("--output", "{folder}/nowhere/table.md"), "there is no folder"),
+        ("memory", ("--side", "mine"), "--side: expected detkit or torchvision, got 'mine'"),
+    ],
+)
+def test_mistakes_are_told_before_the_work(
+    name: str, options: tuple[str, ...], words: str, load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "there.json").touch()
+    monkeypatch.setattr(sys, "argv", [name, *(option.format(folder=tmp_path) for option in options)])
+    monkeypatch.setattr("detkit.cli.errors.use_large_pages", lambda: None)  # of this process
+    with pytest.raises(SystemExit) as ended:
+        run_command(load(name).main)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_steps_may_be_more_than_an_epoch_has_batches(load: Any, tmp_path: Path) -> None:
+    module = load("input_pipeline")
+    module.write_set(tmp_path, 4)
+    config = load_config("fpn_resnet18").replace(
+        {"data.root": str(tmp_path), "data.workers": 0, "data.short_side": 64, "train.batch_size": 2}
+    )
+    assert 0 <= module.share_waited(config, 2) < 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["memory", "coco_index", "bf16_accuracy"])
 def test_in_processes_of_their_own(name: str, load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,4 +120,4 @@ def test_in_processes_of_their_own(name: str, load: Any, tmp_path: Path, monkeyp
 def test_the_list_of_all_names_each_benchmark(load: Any) -> None:
     listed = {command.split()[0] for command in load("run_all").COMMANDS}
     # those that give rows of the table; others, such as long proofs, may lie beside them
-    assert listed == {path.name for path in FOLDER.glob("*.py") if "import Json" in path.read_text()}
+    assert listed == {path.name for path in FOLDER.glob("*.py") if "json: Json" in path.read_text()}
