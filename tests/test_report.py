@@ -154,11 +154,22 @@ def test_earlier_runs(trained: Path, tmp_path: Path, command: Command) -> None:
     assert done.status == 0 and "old was scored on other data: 9 pictures with 27 boxes" in (
         tmp_path / "other.html"
     ).read_text(encoding="utf-8")
-    for name, wrong in {"empty": "", "list": "[]", "others": '{"metrics": {"mAP": 1}}', "binary": "\0\ud7ff"}.items():
+    for name, wrong in {
+        "empty": "",
+        "list": "[]",
+        "others": '{"metrics": {"mAP": 1}}',
+        "binary": "\0\ud7ff",
+        "deep": "[" * 99_999,
+    }.items():
         file = tmp_path / f"{name}.json"
         file.write_text(wrong)
         done = command("eval", trained / "last.pth", "--report", tmp_path / "page.html", "--compare", file)
         assert done.status == 2 and f"{name}.json" in done.err and "detkit eval --json" in done.err
+    file.write_text('{"metrics": {"AP": 0.5, "AP50": NaN, "AP75": 1e400, "AR1": ' + "9" * 400 + "}}")
+    assert read_earlier(file).metrics == {"AP": 0.5}
+    for wrong_name, said in {"-": "only --json prints", trained / "last.pth/x.html": "is a file"}.items():
+        done = command("eval", trained / "last.pth", "--report", wrong_name)
+        assert done.status == 2 and said in done.err
     for missing in (tmp_path / "none.json", tmp_path):
         with pytest.raises(ValueError, match=re.escape(str(missing))):
             read_earlier(missing)

@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 
 from detkit.cli.data_sets import Images, find_data
 from detkit.cli.errors import Debug, run_command, split_overrides
-from detkit.cli.output import refuse_existing, say
+from detkit.cli.output import ALONE, refuse_existing, say
 from detkit.config import Config, load_config
 from detkit.doctor import Finding, Findings, Place, examine
 from detkit.doctor.findings import GRADES
@@ -59,8 +59,8 @@ def doctor(
     paths, named = [Path(word) for word in words], shlex.join(words)
     sources = find_data(paths, images)
     copies = _copies(fix, paths, [source.name for source in sources])
-    refuse_existing(json_file, html, *copies.values())
-    console = Console(stderr=json_file == Path("-"))
+    refuse_existing(None if json_file == ALONE else json_file, html, *copies.values())
+    console = Console(stderr=json_file == ALONE)
     splits = [read_source(source, whole=fix is not None) for source in sources]
     with show_progress("looking at pictures", console) as bar:
         task = bar.add_task("", total=sum(len(split.content["images"]) for split in splits))
@@ -141,7 +141,7 @@ def _write_json(path: Path | None, data: str, findings: Findings) -> None:
         "counts": {f"{grade}s": findings.count(grade) for grade in GRADES},
         "findings": [_as_json(finding) for finding in findings.all()],
     }
-    if path == Path("-"):
+    if path == ALONE:
         typer.echo(json.dumps(report, indent=2))
     elif path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

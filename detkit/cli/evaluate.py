@@ -14,7 +14,7 @@ from rich.console import Console
 from detkit.build import build_val_data, build_val_loader
 from detkit.cli.closer import Overlap, Slice, Tta, closer
 from detkit.cli.errors import Debug, Overrides, run_command
-from detkit.cli.output import print_choice, refuse_existing, say
+from detkit.cli.output import ALONE, print_choice, refuse_existing, say
 from detkit.data.loader import EpochLoader
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.evaluation.coco import Backend, write_predictions
@@ -38,7 +38,6 @@ Compare = Annotated[
 WriteThresholds = Annotated[
     bool, typer.Option("--write-thresholds", help="Keep each class's best score in CHECKPOINT, for the demo.")
 ]
-ALONE = Path("-")  # --json -: the numbers, and nothing else, are printed
 
 
 def evaluate(
@@ -100,7 +99,7 @@ class Wanted:
 
     def check(self) -> None:
         """Files that are there already, or named twice; what else is missing."""
-        files = (self.json_file, self.predictions, self.report)
+        files = (None if self.json_file == ALONE else self.json_file, self.predictions, self.report)
         refuse_existing(*files)
         named = [file.resolve() for file in files if file is not None]
         if len(set(named)) < len(named):

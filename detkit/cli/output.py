@@ -1,5 +1,6 @@
 """Lines that commands print."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from detkit.config import TrainConfig
 from detkit.engine.distributed import World
 from detkit.engine.schedule import scaled_lr
 from detkit.weights import LoadReport
+
+ALONE = Path("-")  # --json -: what it has, and nothing else, is printed
 
 
 def say(console: Console, text: str) -> None:
@@ -54,7 +57,15 @@ def print_skipped(console: Console, skipped: Mapping[str, str], world: World) ->
 
 
 def refuse_existing(*files: Path | None) -> None:
-    """Raises ValueError for a file that is there already; `-` stands for the terminal."""
+    """Raises ValueError, before any work is done, for a file that is there already or whose folder cannot be made."""
     for file in files:
-        if file is not None and file.exists() and file != Path("-"):
+        if file is None:
+            continue
+        if file == ALONE:
+            raise ValueError("expected the name of a file to write, got -; only --json prints what it has")
+        if file.exists():
             raise ValueError(f"{file} exists already and is not overwritten: give another name or remove it")
+        nearest = next(parent for parent in file.absolute().parents if parent.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            reason = "allows no new files" if nearest.is_dir() else "is a file, and a folder is needed"
+            raise ValueError(f"{file} cannot be written: {nearest} {reason}; give another name")

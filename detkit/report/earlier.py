@@ -31,7 +31,7 @@ def read_earlier(path: Path) -> Earlier:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"--compare: cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:  # no JSON, no text
+    except (ValueError, RecursionError) as error:  # no JSON, no text
         raise ValueError(f"--compare: {path} is no JSON ({error}); {_EXPECTED}") from None
     metrics = content.get("metrics") if isinstance(content, dict) else None
     if not isinstance(metrics, dict) or not _has_scores(metrics):
@@ -40,7 +40,7 @@ def read_earlier(path: Path) -> Earlier:
     scores = {
         str(name): float(score["AP"])
         for name, score in (classes.items() if isinstance(classes, dict) else ())
-        if isinstance(score, dict) and _is_number(score.get("AP"))
+        if isinstance(score, dict) and _is_score(score.get("AP"))
     }
     return Earlier(path.stem, _scores(metrics), scores, _data(content.get("data")))
 
@@ -64,12 +64,13 @@ def _data(said: Any) -> tuple[int, int] | None:
 
 
 def _scores(row: dict[str, Any]) -> dict[str, float]:
-    return {name: float(row[name]) for name in COCO_METRICS if _is_number(row.get(name))}
+    return {name: float(row[name]) for name in COCO_METRICS if _is_score(row.get(name))}
 
 
 def _has_scores(row: dict[str, Any]) -> bool:
-    return _is_number(row.get("AP"))
+    return _is_score(row.get("AP"))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_score(value: Any) -> bool:
+    """-1 is COCO's word for no objects."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1 <= value <= 1
