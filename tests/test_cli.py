@@ -201,6 +201,7 @@ WRONG = {
     "no pictures": (("demo", "{trained}/best.pth", "{tmp}/*.gif"), "*.gif"),
     "text as picture": (("demo", "{trained}/best.pth", "{tmp}/text.jpg", "--output", "{tmp}/out"), "text.jpg"),
     "output is a file": (("train", *TINY, "data.root={shapes}", "train.output={tmp}/text.pth/run"), "train.output"),
+    "no device to compute on": (("train", *TINY, "data.root={shapes}", "train.device=meta"), "device 'meta' cannot"),
     "weights of nothing": (("train", *TINY, "data.root={shapes}", "model.weights={tmp}/text.pth"), "text.pth"),
 }
 

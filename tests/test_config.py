@@ -179,3 +179,18 @@ def test_every_config_loads_and_builds(path: Path) -> None:
     model = build_detector(config.model, num_classes=3, pretrained=False)
     assert model.roi_head.box_head.num_classes == 3
     assert model.rpn.anchors.strides == model.neck.strides
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["train.milestones=(0.9, 0.1)"], r"^train: milestones must rise, got \(0\.9, 0\.1\)$"),
+        (
+            ["train.optimizer=sgd", "train.nesterov=true", "train.momentum=0"],
+            "^train: nesterov=true needs momentum above 0$",
+        ),
+    ],
+)
+def test_training_keys_that_do_not_go_together(overrides: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        load_config("fpn_r50", overrides)

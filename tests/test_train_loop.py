@@ -13,7 +13,7 @@ import pytest
 from torch import nn
 
 import detkit.files
-from detkit.engine.checkpoint import load_checkpoint
+from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.engine.log import read_rows
 from detkit.engine.signals import Stopped
 from detkit.types import Batch
@@ -152,6 +152,9 @@ def test_float16_keeps_its_scale_through_a_resume(tmp_path: Path) -> None:
 def test_what_cannot_be_resumed_says_why(tmp_path: Path) -> None:
     build_trainer(tmp_path).run()
     (tmp_path / "best.pth").replace(tmp_path / "last.pth")
+    with pytest.raises(ValueError, match="no training state"):
+        build_trainer(tmp_path)
+    save_checkpoint(tmp_path / "last.pth", {**load_checkpoint(tmp_path / "last.prev.pth"), "training": 5})
     with pytest.raises(ValueError, match="no training state"):
         build_trainer(tmp_path)
     (tmp_path / "last.pth").unlink()

@@ -105,7 +105,7 @@ def choose_device(name: str, world: World = ALONE) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # `meta` holds no numbers
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0].split(". ")[0]
         raise ValueError(f"device {name!r} cannot be used here: {reason}; use auto or cpu") from None
     return device
 

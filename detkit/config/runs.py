@@ -80,7 +80,7 @@ def explain(error: ValidationError, kind: type[RunConfig]) -> str:
         if item["type"] == "extra_forbidden":
             lines.append(unknown_key(prefixes.get(error.title, "") + key, kind().model_dump()))
         else:
-            lines.append(
-                f"{key or error.title}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r:.80})"
-            )
+            # keys that do not go together are named by the message, and not all of their section
+            came = "" if isinstance(item["input"], dict) else f" (got {item['input']!r:.80})"
+            lines.append(f"{key or error.title}: {item['msg'].removeprefix('Value error, ')}{came}")
     return "; ".join(lines)

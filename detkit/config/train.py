@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from detkit.config.section import Count, Fraction, Loggers, Name, NotNegative, Positive, PositiveInt, Section
 
@@ -80,3 +80,11 @@ class TrainConfig(Section):
     """Minutes between two writings of last.pth within an epoch; 0 is off."""
     distributed_timeout_seconds: Positive = 600.0
     """How long a process waits for the others before it takes them for lost."""
+
+    @model_validator(mode="after")
+    def _go_together(self) -> "TrainConfig":
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones must rise, got {self.milestones}")
+        if self.optimizer == "sgd" and self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov=true needs momentum above 0")
+        return self

@@ -60,7 +60,7 @@ class RunState:
         has no training state or belongs to another model.
         """
         training = checkpoint.get("training")
-        if training is None:
+        if not isinstance(training, dict):
             raise ValueError("the checkpoint has no training state: resume from last.pth, not from best.pth")
         try:
             self.model.load_state_dict(checkpoint["model"])
