@@ -26,6 +26,8 @@ def test_splits_in_files_of_their_own_are_compared(
         f for f in json.loads((tmp_path / "all.json").read_text())["findings"] if f["code"] == "leaked-picture"
     )
     assert [(place["split"], place["file"]) for place in leaks["places"]] == [("train", str(train))]
+    same = command("doctor", train, val, *images, "--json", tmp_path / "x.json", "--html", tmp_path / "x.json")
+    assert same.status == 2 and "different files" in same.err and not (tmp_path / "x.json").exists()
     again = command("doctor", tmp_path / "fixed_train.json", tmp_path / "fixed_val.json", *images, *images)
     assert again.status == 0 and "leaked-picture" not in again.out and "missing-split" not in again.out
     done = command("convert", train, val, *images, "--to", "yolo", "--output", tmp_path / "yolo", "--pictures", "link")

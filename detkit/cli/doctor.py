@@ -59,6 +59,9 @@ def doctor(
     paths, named = [Path(word) for word in words], shlex.join(words)
     sources = find_data(paths, images)
     copies = _copies(fix, paths, [source.name for source in sources])
+    written = [path.resolve() for path in (json_file, html, *copies.values()) if path is not None]
+    if len(set(written)) < len(written):
+        raise ValueError("--json, --html and --fix must name different files")
     refuse_existing(None if json_file == ALONE else json_file, html, *copies.values())
     console = Console(stderr=json_file == ALONE)
     splits = [read_source(source, whole=fix is not None) for source in sources]
