@@ -129,6 +129,11 @@ def speed_up(model: nn.Module) -> None:
                 parent.add_module(name, made[child])
 
 
+def has_fast_convolutions(model: nn.Module) -> bool:
+    """Whether some of the model's convolutions are detkit's own."""
+    return any(isinstance(module, FastConv2d) for module in model.modules())
+
+
 @contextmanager
 def plain_convolutions(model: nn.Module) -> Iterator[None]:
     """Within it the model convolves by PyTorch's own operators, so that what counts operations sees them."""

@@ -119,7 +119,9 @@ def test_eval_says_which_precision_it_chose_and_why(
 
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True})
     monkeypatch.setattr("detkit.cli.evaluate.score_checkpoint", stop)
-    assert chosen in command("eval", trained / "best.pth").out
+    printed = command("eval", trained / "best.pth").out
+    assert chosen in printed
+    assert ("3x3 convolutions by detkit: it has no AVX-512" in printed) == (capability == "avx2")
 
 
 def test_demo_draws_and_writes_predictions(trained: Path, shapes: Path, tmp_path: Path, command: Command) -> None:

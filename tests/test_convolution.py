@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from detkit import convolution
 from detkit.backbones.resnet import ResNet
-from detkit.convolution import FastConv2d, plain_convolutions, speed_up, weight_gradient
+from detkit.build import build_detector
+from detkit.config import BackboneConfig, ModelConfig
+from detkit.convolution import FastConv2d, has_fast_convolutions, plain_convolutions, speed_up, weight_gradient
 
 
 def gradients(conv: nn.Module, maps: Tensor, wanted: Tensor) -> dict[str, Tensor]:
@@ -104,6 +106,16 @@ def test_large_maps_of_many_channels_go_in_tiles(monkeypatch: pytest.MonkeyPatch
     assert seen == [(1, 128, 32, 64, 128), (2, 128, 16, 64, 128)]
     FastConv2d(nn.Conv2d(128, 128, 3, padding=1))(torch.zeros(1, 128, 31, 64))  # 64 cells short
     assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "wanted", "fast"),
+    [({"avx2"}, True, True), ({"avx2"}, False, False), ({"avx2", "avx512_f"}, True, False), (set(), True, False)],
+)
+def test_who_gets_them(capabilities: set[str], wanted: bool, fast: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(capabilities, True))
+    config = ModelConfig(backbone=BackboneConfig(name="squeezenet1_1"), fast_convolutions=wanted)
+    assert has_fast_convolutions(build_detector(config, 2)) == fast
 
 
 def test_frozen_weights_learn_nothing_and_pass_the_gradient_on() -> None:

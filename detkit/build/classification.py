@@ -94,7 +94,8 @@ def build_training(config: ClassifierModelConfig, num_classes: int, label_smooth
     )
     if backbone.norm_eps is not None:
         set_norm_eps(classifier, backbone.norm_eps)
-    return laid_out(ClassifierTraining(classifier, config.pixel_mean, config.pixel_std, label_smoothing))
+    training = ClassifierTraining(classifier, config.pixel_mean, config.pixel_std, label_smoothing)
+    return laid_out(training, config.fast_convolutions)
 
 
 def check_picture_size(config: ClassifierConfig) -> None:

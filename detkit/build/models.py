@@ -151,12 +151,12 @@ def build_detector(
     rpn = _rpn(config.rpn, neck)
     roi_head = _roi_head(config, neck.channels[0], strides, num_classes)
     model = FasterRCNN(backbone, neck, rpn, roi_head, config.pixel_mean, config.pixel_std, config.size_multiple)
-    return laid_out(model)
+    return laid_out(model, config.fast_convolutions)
 
 
-def laid_out(model: Net) -> Net:
-    """The net in channels-last memory, with the convolutions that are fastest there on this processor."""
-    if lacks_fast_kernels():
+def laid_out(model: Net, fast_convolutions: bool) -> Net:
+    """The net in channels-last memory, if wanted with the convolutions that are fastest there on this processor."""
+    if fast_convolutions and lacks_fast_kernels():
         speed_up(model)
     return model.to(memory_format=torch.channels_last)
 

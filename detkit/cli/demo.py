@@ -63,7 +63,7 @@ def demo(
     detector = Detector.load(checkpoint, device, precision, overrides)
     threshold = chosen_threshold(score, detector)
     console = Console()
-    print_choice(console, detector.device, detector.precision, detector.precision_reason)
+    print_choice(console, detector.model, detector.device, detector.precision, detector.precision_reason)
     output.mkdir(parents=True, exist_ok=True)
     findings = Findings(look(detector), detector.classes, detector.category_ids, threshold)
     with StopSignals() as signals, signals.immediate():

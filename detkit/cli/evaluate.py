@@ -63,7 +63,7 @@ def evaluate(
     wanted = Wanted(checkpoint, json_file, predictions, report, compare or (), write_thresholds)
     wanted.check()
     detector = Detector.load(checkpoint, device, precision, overrides or [])
-    print_choice(wanted.console, detector.device, detector.precision, detector.precision_reason)
+    print_choice(wanted.console, detector.model, detector.device, detector.precision, detector.precision_reason)
     look = closer(detector, tile, overlap, tta)
     if look is not None:
         wanted.check_closer()

@@ -8,8 +8,10 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from torch import nn
 
 from detkit.config import TrainConfig
+from detkit.convolution import has_fast_convolutions
 from detkit.engine.distributed import World
 from detkit.engine.schedule import scaled_lr
 from detkit.weights import LoadReport
@@ -22,9 +24,11 @@ def say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def print_choice(console: Console, device: torch.device, precision: str, why: str) -> None:
+def print_choice(console: Console, model: nn.Module, device: torch.device, precision: str, why: str) -> None:
     """Print on what a command computes, in which precision, and why."""
-    say(console, f"device {device}, {precision}: {why}")
+    own = device.type == "cpu" and precision == "float32" and has_fast_convolutions(model)
+    more = "; 3x3 convolutions by detkit: it has no AVX-512 (model.fast_convolutions)" if own else ""
+    say(console, f"device {device}, {precision}: {why}{more}")
 
 
 def print_report(console: Console, report: LoadReport, title: str) -> None:

@@ -95,7 +95,7 @@ def run_training(
     )
     if owner and (resumed is None or resumed.differences):
         describe_run(folder, plain, list(data.train.classes), sys.orig_argv, _uses(folder), world.size)
-    print_choice(console, device, precision, why)
+    print_choice(console, model, device, precision, why)
     print_plan(console, config.train, trainer.steps, folder, world)
     result = trainer.run()
     print_skipped(console, loader.skipped, world)

@@ -106,7 +106,7 @@ def run_classifier_training(
     if owner and (resumed is None or resumed.differences):
         uses = [detector_command(config.model, folder / BEST)]
         describe_run(folder, plain, list(folders.train.classes), sys.orig_argv, uses, world.size)
-    print_choice(console, device, precision, why)
+    print_choice(console, model, device, precision, why)
     print_plan(console, config.train, trainer.steps, folder, world)
     result = trainer.run()
     print_skipped(console, loader.skipped, world)

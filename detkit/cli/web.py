@@ -46,6 +46,6 @@ def serve_page(
         threshold = chosen_threshold(score, detector)
         if not isinstance(threshold, float):
             raise ValueError("--web: --score takes a number, where the page's slider begins")
-        print_choice(console, detector.device, detector.precision, detector.precision_reason)
+        print_choice(console, detector.model, detector.device, detector.precision, detector.precision_reason)
         show = Show(detector, look(detector), checkpoint.name, threshold)
         serve(show, address, lambda text: say(console, text))

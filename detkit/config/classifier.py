@@ -25,6 +25,9 @@ class ClassifierModelConfig(Section):
     """Subtracted from red, green and blue, in 0..255."""
     pixel_std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
     """What they are then divided by."""
+    fast_convolutions: bool = True
+    """On processors without AVX-512 3x3 convolutions go detkit's own, faster way; false: PyTorch's. The numbers are the
+    same up to rounding."""
 
     @model_validator(mode="after")
     def _of_classifiers(self) -> "ClassifierModelConfig":

@@ -168,3 +168,6 @@ class ModelConfig(Section):
     """What they are then divided by."""
     size_multiple: PositiveInt = 32
     """Pictures of a batch are padded to multiples of so many pixels."""
+    fast_convolutions: bool = True
+    """On processors without AVX-512 3x3 convolutions go detkit's own, faster way; false: PyTorch's. The numbers are the
+    same up to rounding."""
