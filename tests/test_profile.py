@@ -118,6 +118,7 @@ def test_the_command_on_a_config(command: Callable[..., Outcome]) -> None:
     assert outcome.status == 0, outcome.err
     assert outcome.out.index("box head") < outcome.out.index("sampling, losses") < outcome.out.index("backward, update")
     assert "median of 1 run on cpu" in outcome.out
+    assert "products by definition" in " ".join(outcome.out.split("\n")[-3:])  # in one line, also of a narrow table
     for text in ("training step of fpn_r50, 2 x 64x96", "backbone", "backward, update", "of the peak", "float32"):
         assert text in outcome.out
 

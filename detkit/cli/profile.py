@@ -83,7 +83,7 @@ def profile_table(result: Profile, source: str, why: str) -> Table:
             f"median of {_count(result.runs, 'run')} on {where}\n"
             f"{result.precision}: {why}\n"
             f"peak: {result.peak:.0f} GFLOP/s, measured with a product of matrices\n"
-            "MAC: multiply-adds of convolutions and matrix products by their definition"
+            "MAC: multiply-adds of convolutions and products by definition"
         ),
     )
     table.add_column("part")
