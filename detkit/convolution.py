@@ -12,7 +12,7 @@ B pictures, C channels in and D out, H x W cells, d dilation (and padding).
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,16 @@ from torch import Tensor, nn
 
 from detkit import winograd
 
-TILED_CHANNELS = 128  # with fewer, transforming tiles takes longer than the multiplications that it saves
-TILED_CELLS = 2048
+
+class Least(NamedTuple):
+    """The fewest channels, and numbers in the maps of a batch, for which tiles save more than they cost."""
+
+    channels: int
+    numbers: int
+
+
+CONVOLVED = Least(256, 600_000)
+LEARNED = Least(128, 300_000)  # for the gradient of the weights, which is slower otherwise
 
 
 class FastConv2d(nn.Conv2d):
@@ -67,14 +75,14 @@ class _Convolution(torch.autograd.Function):
 
 
 def _convolve(maps: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
-    if _worth_tiles(maps, weight.shape):
+    if _worth_tiles(maps, weight.shape, CONVOLVED):
         return winograd.convolve(maps, weight, bias, dilation)
     return F.conv2d(maps, weight, bias, padding=dilation, dilation=dilation)
 
 
 def _maps_gradient(gradient: Tensor, maps: Tensor, weight: Tensor, dilation: int) -> Tensor:
     """The gradient (B, C, H, W) of what went in: a convolution, too, with each filter turned by 180 degrees."""
-    if _worth_tiles(gradient, weight.shape):
+    if _worth_tiles(gradient, weight.shape, CONVOLVED):
         return winograd.convolve(gradient, weight.flip(2, 3).transpose(0, 1), None, dilation)
     geometry = [1, 1], [dilation, dilation], [dilation, dilation]  # stride, padding, dilation
     wanted = [True, False, False]
@@ -87,15 +95,15 @@ def _maps_gradient(gradient: Tensor, maps: Tensor, weight: Tensor, dilation: int
 
 def weight_gradient(maps: Tensor, gradient: Tensor, dilation: int = 1) -> Tensor:
     """The gradient (D, C, 3, 3) of the weights, from what went in (B, C, H, W) and the gradient of what came out."""
-    if _worth_tiles(maps, (gradient.shape[1], maps.shape[1])):
+    if _worth_tiles(maps, (gradient.shape[1], maps.shape[1]), LEARNED):
         return winograd.weight_gradient(maps, gradient, dilation)
     return _weight_gradient_by_taps(maps, gradient, dilation)
 
 
-def _worth_tiles(maps: Tensor, channels: Sequence[int]) -> bool:
+def _worth_tiles(maps: Tensor, channels: Sequence[int], least: Least) -> bool:
     """Whether maps (B, ., H, W) with so many channels out and in are computed sooner in tiles."""
-    batch, _, height, width = maps.shape
-    return min(channels[:2]) >= TILED_CHANNELS and batch * height * width >= TILED_CELLS
+    fewest = min(channels[:2])
+    return fewest >= least.channels and maps.numel() // maps.shape[1] * fewest >= least.numbers
 
 
 def _weight_gradient_by_taps(maps: Tensor, gradient: Tensor, dilation: int) -> Tensor:

@@ -14,6 +14,7 @@ an undilated map of its own. Maps are in channels-last memory.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import torch
@@ -47,14 +48,15 @@ def convolve(maps: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 
     channels, learned = maps.shape[1], len(weight)
     taps = weight.permute(2, 3, 0, 1).reshape(9, -1)
     filters = (WEIGHTS.to(weight) @ taps).view(WINDOW**2, learned, channels).transpose(1, 2)
-    tiling = _Tiling.of(maps, dilation)
+    tiling = _Tiling.of(maps, dilation, max(channels, learned))
     cells, result = tiling.padded(maps, dilation), maps.new_empty(tiling.shape(learned))
-    for block in tiling.blocks(max(channels, learned)):
-        tiles = INPUT.to(maps) @ tiling.tiles(cells, WINDOW, block).reshape(WINDOW**2, -1)
-        products = torch.bmm(tiles.view(WINDOW**2, -1, channels), filters)
+    one, two = maps.new_empty((2, tiling.room))
+    for block in tiling.blocks():
+        tiles = _transform(INPUT.to(maps), tiling.tiles(cells, WINDOW, block), one, two)
+        products = torch.bmm(tiles, filters, out=_shaped(one, WINDOW**2, tiles.shape[1], learned))
+        values = torch.mm(OUTPUT.to(maps), products.flatten(1), out=_shaped(two, SIDE**2, products[0].numel()))
         place = tiling.tiles(result, SIDE, block)
-        values = (OUTPUT.to(maps) @ products.view(WINDOW**2, -1)).view(place.shape)
-        place.copy_(values) if bias is None else torch.add(values, bias, out=place)
+        torch.add(values.view(place.shape), 0 if bias is None else bias, out=place)
     result = result[:, : maps.shape[2], : maps.shape[3]].permute(0, 3, 1, 2)
     return result.contiguous(memory_format=torch.channels_last)
 
@@ -62,16 +64,31 @@ def convolve(maps: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 
 def weight_gradient(maps: Tensor, gradient: Tensor, dilation: int = 1) -> Tensor:
     """The gradient (D, C, 3, 3) of the weights, from what went in (B, C, H, W) and the gradient of what came out."""
     channels, learned = maps.shape[1], gradient.shape[1]
-    tiling = _Tiling.of(maps, dilation)
+    tiling = _Tiling.of(maps, dilation, max(channels, learned))
     cells, outcome = tiling.padded(maps, dilation), tiling.padded(gradient, 0)
     total = maps.new_zeros((WINDOW**2, learned, channels))
-    for block in tiling.blocks(max(channels, learned)):
-        tiles = INPUT.to(maps) @ tiling.tiles(cells, WINDOW, block).reshape(WINDOW**2, -1)
-        wanted = OUTPUT.to(maps).t() @ tiling.tiles(outcome, SIDE, block).reshape(SIDE**2, -1)
-        wanted = wanted.view(WINDOW**2, -1, learned).transpose(1, 2)
-        total.baddbmm_(wanted, tiles.view(WINDOW**2, -1, channels))
+    one, two, three = maps.new_empty((3, tiling.room))
+    for block in tiling.blocks():
+        tiles = _transform(INPUT.to(maps), tiling.tiles(cells, WINDOW, block), one, two)
+        wanted = _transform(OUTPUT.to(maps).t(), tiling.tiles(outcome, SIDE, block), one, three)
+        total.baddbmm_(wanted.transpose(1, 2), tiles)
     taps = WEIGHTS.to(maps).t() @ total.view(WINDOW**2, -1)
     return taps.view(3, 3, learned, channels).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _transform(matrix: Tensor, tiles: Tensor, gathered: Tensor, result: Tensor) -> Tensor:
+    """The matrix (36, S * S) times the tiles (S, S, ..., C): (36, N, C). Works in the room of the last two arguments.
+
+    Fresh memory for each block would cost more than the products: the system clears each of its pages.
+    """
+    channels = tiles.shape[-1]
+    rows = _shaped(gathered, *tiles.shape).copy_(tiles).view(matrix.shape[1], -1)
+    return torch.mm(matrix, rows, out=_shaped(result, len(matrix), rows.shape[1])).view(len(matrix), -1, channels)
+
+
+def _shaped(room: Tensor, *shape: int) -> Tensor:
+    """The first numbers of `room` in that shape."""
+    return room[: prod(shape)].view(shape)
 
 
 @dataclass(frozen=True)
@@ -82,11 +99,12 @@ class _Tiling:
     height: int
     width: int
     dilation: int
+    channels: int  # at most, going in or out
 
     @classmethod
-    def of(cls, maps: Tensor, dilation: int) -> "_Tiling":
+    def of(cls, maps: Tensor, dilation: int, channels: int) -> "_Tiling":
         batch, _, height, width = maps.shape
-        return cls(batch, height, width, dilation)
+        return cls(batch, height, width, dilation, channels)
 
     @property
     def side(self) -> int:
@@ -111,9 +129,19 @@ class _Tiling:
         right, below = border + width - self.width, border + height - self.height
         return F.pad(maps.permute(0, 2, 3, 1), (0, 0, border, right, border, below))
 
-    def blocks(self, channels: int) -> Iterator[tuple[slice, slice]]:
+    @property
+    def row(self) -> int:
+        """Numbers in a row of transformed groups."""
+        return WINDOW**2 * self.across * self.dilation**2 * self.channels
+
+    @property
+    def room(self) -> int:
+        """Numbers in the transformed tiles of the largest block."""
+        return min(max(BLOCK, self.row), self.batch * self.down * self.row)
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
         """Pictures and rows of groups that are worked on at once."""
-        rows = max(1, BLOCK // (WINDOW**2 * self.across * self.dilation**2 * channels))
+        rows = self.room // self.row
         pictures = max(1, rows // self.down)
         for picture in range(0, self.batch, pictures):
             for row in range(0, self.down, rows):

@@ -1,6 +1,7 @@
 """The faster 3x3 convolution against PyTorch's, by taps and in tiles."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from detkit import convolution
 from detkit.backbones.resnet import ResNet
 from detkit.build import build_detector
 from detkit.config import BackboneConfig, ModelConfig
-from detkit.convolution import FastConv2d, has_fast_convolutions, plain_convolutions, speed_up, weight_gradient
+from detkit.convolution import FastConv2d, Least, has_fast_convolutions, plain_convolutions, speed_up, weight_gradient
 
 
 def gradients(conv: nn.Module, maps: Tensor, wanted: Tensor) -> dict[str, Tensor]:
@@ -25,8 +26,8 @@ def gradients(conv: nn.Module, maps: Tensor, wanted: Tensor) -> dict[str, Tensor
 @pytest.fixture
 def tiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything in tiles, however small."""
-    monkeypatch.setattr(convolution, "TILED_CHANNELS", 1)
-    monkeypatch.setattr(convolution, "TILED_CELLS", 1)
+    monkeypatch.setattr(convolution, "CONVOLVED", Least(1, 1))
+    monkeypatch.setattr(convolution, "LEARNED", Least(1, 1))
 
 
 @pytest.fixture(params=["by taps", "in tiles"])
@@ -88,24 +89,27 @@ def test_a_net_keeps_its_names_its_results_and_its_gradients() -> None:
         assert float((mine.grad - theirs.grad).abs().max()) <= 1e-4 * float(theirs.grad.abs().max()), name
 
 
-def test_large_maps_of_many_channels_go_in_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, ...]] = []
-
-    def convolve(maps: Tensor, weight: Tensor, *_: object) -> Tensor:
-        seen.append((*maps.shape, len(weight)))
-        return maps
+@pytest.mark.parametrize(
+    ("channels_in", "channels_out", "size", "tiled"),
+    [
+        (256, 256, (1, 48, 50), True),  # 614,400 numbers
+        (256, 256, (2, 24, 50), True),
+        (256, 256, (1, 46, 50), False),  # 588,800
+        (128, 256, (1, 96, 100), False),
+        (256, 128, (1, 96, 100), False),
+    ],
+)
+def test_large_maps_of_many_channels_go_in_tiles(
+    channels_in: int, channels_out: int, size: tuple[int, int, int], tiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def convolve(maps: Tensor, *_: object) -> Tensor:
+        raise NotImplementedError(maps.shape)
 
     monkeypatch.setattr(convolution.winograd, "convolve", convolve)
-    for channels_in, channels_out, batch, height in (
-        (128, 128, 1, 32),
-        (128, 128, 2, 16),
-        (64, 128, 1, 64),
-        (128, 64, 1, 64),
-    ):
-        FastConv2d(nn.Conv2d(channels_in, channels_out, 3, padding=1))(torch.zeros(batch, channels_in, height, 64))
-    assert seen == [(1, 128, 32, 64, 128), (2, 128, 16, 64, 128)]
-    FastConv2d(nn.Conv2d(128, 128, 3, padding=1))(torch.zeros(1, 128, 31, 64))  # 64 cells short
-    assert len(seen) == 2
+    batch, height, width = size
+    conv = FastConv2d(nn.Conv2d(channels_in, channels_out, 3, padding=1).requires_grad_(False))
+    with pytest.raises(NotImplementedError) if tiled else nullcontext():
+        conv(torch.zeros(batch, channels_in, height, width))
 
 
 @pytest.mark.parametrize(
