@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Block = tuple[slice, slice]  # pictures and rows of groups of tiles
+
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)  # and infinity
 SIDE = 4  # cells of the result, a tile
 WINDOW = SIDE + 2  # cells that they depend on
@@ -49,13 +51,13 @@ def convolve(maps: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 
     taps = weight.permute(2, 3, 0, 1).reshape(9, -1)
     filters = (WEIGHTS.to(weight) @ taps).view(WINDOW**2, learned, channels).transpose(1, 2)
     tiling = _Tiling.of(maps, dilation, max(channels, learned))
-    cells, result = tiling.padded(maps, dilation), maps.new_empty(tiling.shape(learned))
+    result = maps.new_empty(tiling.shape(learned))
     one, two = maps.new_empty((2, tiling.room))
     for block in tiling.blocks():
-        tiles = _transform(INPUT.to(maps), tiling.tiles(cells, WINDOW, block), one, two)
+        tiles = _transform(INPUT.to(maps), tiling.windows(maps, block), one, two)
         products = torch.bmm(tiles, filters, out=_shaped(one, WINDOW**2, tiles.shape[1], learned))
         values = torch.mm(OUTPUT.to(maps), products.flatten(1), out=_shaped(two, SIDE**2, products[0].numel()))
-        place = tiling.tiles(result, SIDE, block)
+        place = tiling.tiles(result[tiling.cells(block)], SIDE)
         torch.add(values.view(place.shape), 0 if bias is None else bias, out=place)
     result = result[:, : maps.shape[2], : maps.shape[3]].permute(0, 3, 1, 2)
     return result.contiguous(memory_format=torch.channels_last)
@@ -65,12 +67,11 @@ def weight_gradient(maps: Tensor, gradient: Tensor, dilation: int = 1) -> Tensor
     """The gradient (D, C, 3, 3) of the weights, from what went in (B, C, H, W) and the gradient of what came out."""
     channels, learned = maps.shape[1], gradient.shape[1]
     tiling = _Tiling.of(maps, dilation, max(channels, learned))
-    cells, outcome = tiling.padded(maps, dilation), tiling.padded(gradient, 0)
     total = maps.new_zeros((WINDOW**2, learned, channels))
     one, two, three = maps.new_empty((3, tiling.room))
     for block in tiling.blocks():
-        tiles = _transform(INPUT.to(maps), tiling.tiles(cells, WINDOW, block), one, two)
-        wanted = _transform(OUTPUT.to(maps).t(), tiling.tiles(outcome, SIDE, block), one, three)
+        tiles = _transform(INPUT.to(maps), tiling.windows(maps, block), one, two)
+        wanted = _transform(OUTPUT.to(maps).t(), tiling.tiles(tiling.padded(gradient, block, 0), SIDE), one, three)
         total.baddbmm_(wanted.transpose(1, 2), tiles)
     taps = WEIGHTS.to(maps).t() @ total.view(WINDOW**2, -1)
     return taps.view(3, 3, learned, channels).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
@@ -123,12 +124,6 @@ class _Tiling:
         """That of a result of whole groups."""
         return self.batch, self.down * self.side, self.across * self.side, channels
 
-    def padded(self, maps: Tensor, border: int) -> Tensor:
-        """(B, C, H, W) to whole groups inside a border of zeros, (B, h, w, C)."""
-        _, height, width, _ = self.shape(0)
-        right, below = border + width - self.width, border + height - self.height
-        return F.pad(maps.permute(0, 2, 3, 1), (0, 0, border, right, border, below))
-
     @property
     def row(self) -> int:
         """Numbers in a row of transformed groups."""
@@ -139,21 +134,37 @@ class _Tiling:
         """Numbers in the transformed tiles of the largest block."""
         return min(max(BLOCK, self.row), self.batch * self.down * self.row)
 
-    def blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Pictures and rows of groups that are worked on at once."""
+    def blocks(self) -> Iterator[Block]:
+        """What is worked on at once."""
         rows = self.room // self.row
         pictures = max(1, rows // self.down)
         for picture in range(0, self.batch, pictures):
             for row in range(0, self.down, rows):
                 yield slice(picture, min(picture + pictures, self.batch)), slice(row, min(row + rows, self.down))
 
-    def tiles(self, cells: Tensor, size: int, block: tuple[slice, slice]) -> Tensor:
-        """A view of the block's tiles in cells (B, h, w, C): (size, size, b, d, d, rows, across, C), overlapping."""
+    def cells(self, block: Block) -> tuple[slice, slice]:
+        """Pictures and rows of cells of a block."""
         pictures, rows = block
-        d = self.dilation
-        cells = cells[pictures, rows.start * self.side :]
+        return pictures, slice(rows.start * self.side, rows.stop * self.side)
+
+    def windows(self, maps: Tensor, block: Block) -> Tensor:
+        """The block's windows of maps (B, C, H, W), which overlap: (6, 6, b, d, d, rows, across, C)."""
+        return self.tiles(self.padded(maps, block, self.dilation), WINDOW)
+
+    def padded(self, maps: Tensor, block: Block, border: int) -> Tensor:
+        """The block's cells of maps (B, C, H, W) and a border around them, zeros where maps end: (b, h, w, C)."""
+        pictures, rows = self.cells(block)
+        top, bottom = rows.start - border, rows.stop + border
+        inside = slice(max(top, 0), min(bottom, self.height))
+        right = border + self.across * self.side - self.width
+        margins = (0, 0, border, right, inside.start - top, bottom - inside.stop)
+        return F.pad(maps.permute(0, 2, 3, 1)[pictures, inside], margins)
+
+    def tiles(self, cells: Tensor, size: int) -> Tensor:
+        """A view of the tiles of a block's cells (b, h, w, C): (size, size, b, d, d, rows, across, C)."""
+        d, rows = self.dilation, cells.shape[1] // self.side
         picture, row, column, channel = cells.stride()
         return cells.as_strided(
-            (size, size, len(cells), d, d, rows.stop - rows.start, self.across, cells.shape[-1]),
+            (size, size, len(cells), d, d, rows, self.across, cells.shape[-1]),
             (d * row, d * column, picture, row, column, self.side * row, self.side * column, channel),
         )
