@@ -23,6 +23,7 @@ COMMANDS = (
     "training_step.py --runs 5",
     "training_step.py --precision bfloat16 --runs 1",
     "training_step.py --height 800 --width 1088 --batch 2 --peak --runs 1",
+    "convolution.py",
     "roi_pooling.py --runs 9",
     "memory.py",
     "evaluation.py --runs 1",

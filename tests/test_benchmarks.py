@@ -35,7 +35,7 @@ def rows(module: ModuleType, folder: Path, **options: object) -> list[dict[str, 
     return json.loads((folder / "rows.json").read_text())
 
 
-@pytest.mark.parametrize("name", ["inference", "training_step", "roi_pooling", "evaluation"])
+@pytest.mark.parametrize("name", ["inference", "training_step", "convolution", "roi_pooling", "evaluation"])
 def test_both_sides_agree(name: str, load: Any, tmp_path: Path) -> None:
     found = rows(load(name), tmp_path)
     assert found
