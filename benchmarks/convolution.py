@@ -1,5 +1,7 @@
 """3x3 convolutions of the detector's sizes, forward and the two gradients: detkit's own ways against PyTorch's."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from measure import Json, Quick, Row, Runs, alternate, report
@@ -9,8 +11,8 @@ from detkit.cli.errors import run_command
 from detkit.convolution import weight_gradient
 from detkit.winograd import convolve
 
-# (B, C, H, W): what the neck and the RPN see of a picture of 800x1088 at strides 4 to 16, and the backbone's third stage
-# of two; then the neck's of four pictures of 256x320.
+# (B, C, H, W): what the neck and the RPN see of a picture of 800x1088 at strides 4 to 16, and of two at stride 16; then
+# what they see of four pictures of 256x320 at stride 4.
 SIZES = ((1, 256, 200, 272), (1, 256, 100, 136), (1, 256, 50, 68), (2, 256, 50, 68), (4, 256, 64, 80))
 TINY = ((2, 5, 7, 9),)
 
@@ -28,7 +30,7 @@ def compare(size: tuple[int, ...], runs: int) -> list[Row]:
     maps, gradient = (torch.randn(size).contiguous(memory_format=torch.channels_last) for _ in range(2))
     weight = (0.05 * torch.randn(size[1], size[1], 3, 3)).contiguous(memory_format=torch.channels_last)
     turned = weight.flip(2, 3).transpose(0, 1)
-    ways = {
+    ways: dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]] = {
         "convolution": (lambda: convolve(maps, weight, None), lambda: F.conv2d(maps, weight, padding=1)),
         "gradient of maps": (lambda: convolve(gradient, turned, None), lambda: backward(gradient, maps, weight, 0)),
         "gradient of weights": (lambda: weight_gradient(maps, gradient), lambda: backward(gradient, maps, weight, 1)),
@@ -39,9 +41,9 @@ def compare(size: tuple[int, ...], runs: int) -> list[Row]:
         expected = theirs()
         apart = float((ours() - expected).norm() / expected.norm())
         work = f"{name}, {size[0]} x {size[1]} channels x {size[2]}x{size[3]}"
-        times = [f"{1000 * seconds[side]:.1f} ms" for side in ("ours", "theirs")]
-        ratio = seconds["theirs"] / seconds["ours"]
-        rows.append(Row(work, *times, ratio, None, apart < 1e-5, f"{apart:.1e} of their norm apart"))
+        our_time, their_time = (f"{1000 * seconds[side]:.1f} ms" for side in ("ours", "theirs"))
+        ratio, note = seconds["theirs"] / seconds["ours"], f"{apart:.1e} of their norm apart"
+        rows.append(Row(work, our_time, their_time, ratio, None, apart < 1e-5, note))
     return rows
 
 
