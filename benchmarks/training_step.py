@@ -106,7 +106,7 @@ def largest_difference(ours: Losses, theirs: Losses) -> float:
 
 def share_of_peak(model: nn.Module, step: Callable[[], Losses], seconds: float) -> str:
     """The rate of convolutions and matrix products of a step, and what it is of that of a plain matrix product."""
-    with flop_counter() as counter:
+    with flop_counter(model) as counter:
         step()
     rate = counter.get_total_flops() / seconds / 1e9
     peak = matrix_peak(torch.device("cpu"), torch.float32)

@@ -9,7 +9,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -93,7 +93,7 @@ def profile_detector(
     for _ in range(runs + 1):
         timed.append(run(clock))
         progress()
-    with flop_counter() as counter, plain_convolutions(model):
+    with flop_counter(model) as counter:
         flops = run(counter.get_total_flops)
     progress()
     names = sorted(flops, key=lambda name: LAST_PARTS.index(name) if name in LAST_PARTS else -1)
@@ -106,9 +106,12 @@ def profile_detector(
     )  # fmt: skip
 
 
-def flop_counter() -> FlopCounterMode:
-    """torch's counter of the operations of convolutions and products, also where convolutions have groups."""
-    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _backward_flops})
+@contextmanager
+def flop_counter(model: nn.Module) -> Iterator[FlopCounterMode]:
+    """torch's counter of the operations that convolutions and products take by definition, also those with groups."""
+    mapping = {torch.ops.aten.convolution_backward: _backward_flops}
+    with plain_convolutions(model), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        yield counter
 
 
 def _backward_flops(

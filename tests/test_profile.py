@@ -11,6 +11,7 @@ from torch import nn
 from detkit import profiling
 from detkit.cli.profile import parse_size
 from detkit.data.resize import ResizeKind, resized_size
+from detkit.convolution import FastConv2d
 from detkit.profiling import Meter, flop_counter, matrix_peak, profile_detector, stored_size
 from tests.conftest import TINY, Outcome
 from tests.tiny_detector import tiny_detector
@@ -22,10 +23,17 @@ PREDICTION += ["decoding, NMS"]
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_both_gradients_of_a_convolution_count_as_much_as_it(groups: int) -> None:
     conv = nn.Conv2d(8, 8, 3, padding=1, groups=groups)
-    with flop_counter() as counter:
+    with flop_counter(conv) as counter:
         conv(torch.randn(2, 8, 5, 6, requires_grad=True)).sum().backward()
     multiply_adds = 2 * 8 * 5 * 6 * 9 * (8 // groups)  # pictures, channels, rows, columns, taps, inputs of a channel
     assert counter.get_total_flops() == 3 * 2 * multiply_adds
+
+
+def test_a_convolution_in_tiles_counts_as_by_its_definition() -> None:
+    conv = FastConv2d(nn.Conv2d(256, 256, 3, padding=1, bias=False))
+    with torch.no_grad(), flop_counter(conv) as counter:
+        conv(torch.zeros(1, 256, 48, 50))
+    assert counter.get_total_flops() == 2 * 48 * 50 * 9 * 256 * 256
 
 
 class Turned:
