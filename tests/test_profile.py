@@ -10,8 +10,8 @@ from torch import nn
 
 from detkit import profiling
 from detkit.cli.profile import parse_size
-from detkit.data.resize import ResizeKind, resized_size
 from detkit.convolution import FastConv2d
+from detkit.data.resize import ResizeKind, resized_size
 from detkit.profiling import Meter, flop_counter, matrix_peak, profile_detector, stored_size
 from tests.conftest import TINY, Outcome
 from tests.tiny_detector import tiny_detector
