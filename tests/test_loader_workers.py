@@ -16,6 +16,7 @@ from detkit.data.coco import CocoIndex, load_coco
 from detkit.data.dataset import DetectionDataset
 from detkit.data.layout import find_layout
 from detkit.data.loader import EpochLoader
+from detkit.data.workers import _dead
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -53,8 +54,22 @@ def test_a_killed_worker_is_named_within_seconds(signum: signal.Signals, advice:
     started = time.monotonic()
     with pytest.raises(ChildProcessError, match=rf"process {victim}\) was killed by {signum.name}; .*{advice}"):
         list(batches)
-    assert time.monotonic() - started < 30  # on a busy machine the system takes its time to dump a core
+    assert time.monotonic() - started < 30  # where it dumps a core, the system takes its time
     assert not any(worker.is_alive() for worker in workers)
+
+
+def slow_end() -> None:
+    """Break all connections, as the system does with a process that was killed, and be gone later."""
+    os.closerange(3, 1024)
+    time.sleep(0.5)
+    os._exit(3)
+
+
+def test_a_worker_is_waited_for_when_only_its_connections_are_gone() -> None:
+    process = multiprocessing.get_context("fork").Process(target=slow_end)
+    process.start()
+    assert _dead({process}, patience=20) is process
+    assert process.exitcode == 3
 
 
 def test_a_worker_that_dies_interrupts_no_step(index: CocoIndex) -> None:

@@ -67,8 +67,11 @@ def _next(iterator: Iterator[Any], workers: set[BaseProcess], timeout: float) ->
 
 
 def _dead(workers: set[BaseProcess], patience: float) -> BaseProcess | None:
-    """A worker that ended; its connection may break seconds before it is gone, as when the system dumps its core."""
-    wait([worker.sentinel for worker in workers], timeout=patience)
+    """A worker that ended; its connections may break seconds before it is gone, as when the system dumps its core."""
+    ended = wait([worker.sentinel for worker in workers], timeout=patience)
+    for worker in workers:
+        if worker.sentinel in ended:
+            worker.join(patience or 1)  # a sentinel is a connection, too: the exit code comes a moment later
     return next((worker for worker in workers if worker.exitcode), None)
 
 
