@@ -216,6 +216,7 @@ def test_the_camera(served: Served, page: Any) -> None:
     """Chromium's own fake camera: a real stream of 640 x 480 px."""
     page.get_by_role("tab", name="Camera").click()
     page.locator("#camera button:visible").first.click()
+    page.wait_for_function("document.querySelector('#camera video')?.videoWidth > 0")  # before, it captures nothing
     page.get_by_label("capture photo").click()
     page.wait_for_selector("#found .count")
     assert page.inner_text("#found .small").startswith("camera, ")
@@ -299,6 +300,7 @@ def test_a_signal_ends_it_and_leaves_nothing(trained: Path, tmp_path: Path, sign
     command = (sys.executable, "-m", "detkit", "demo", trained / "best.pth", "--web", "--port", "0")
     with started(command, environments=[environment(TMPDIR=tmp_path, PYTHONUNBUFFERED=1)]) as (process,):
         assert process.stdout is not None
+        assert "float32" in process.stdout.readline()
         assert "http://127.0.0.1:" in process.stdout.readline()
         assert list(tmp_path.glob("detkit-web-*"))
         process.send_signal(signum)
