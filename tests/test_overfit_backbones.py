@@ -31,6 +31,9 @@ LR = 2e-3
 GROUPED = {"inception_v3", "inception_v4", "mobilenet_v1", "shufflenet_v2"}
 # At 2e-3 these stay below.
 SLOWER = dict.fromkeys((*GROUPED, "alexnet", "densenet201", "mobilenet_v2"), 1e-3) | {"inception_v1": 5e-4}
+# Deeper siblings of others, and the largest: a minute or more each.
+LONG = {"densenet169", "densenet201", "inception_resnet_v2", "resnet101", "resnet152", "vgg16_bn"}
+MARKS = {name: pytest.mark.proof if name in LONG else pytest.mark.slow for name in sorted(BACKBONES)}
 ENOUGH = 0.9 - 1e-6  # a mean of float sums: 0.9 may come out a hair below
 SMALL = {
     "model.backbone.weights": None,
@@ -109,8 +112,7 @@ def learn(name: str, batch: Batch, wanted: dict[str, Any], lr: float, steps: int
     return score, step
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(BACKBONES))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=mark) for name, mark in MARKS.items()])
 def test_each_backbone_learns_a_picture_by_heart(real_data: Path, name: str) -> None:
     batch, wanted = one_picture(real_data)
     lr = SLOWER.get(name, LR)
