@@ -35,7 +35,8 @@ LEARNED = Least(128, 300_000)  # for the gradient of the weights, which is slowe
 class FastConv2d(nn.Conv2d):
     """A 3x3 convolution of stride 1 that keeps the size of its maps, computed in the fastest way known for that size.
 
-    It shares the parameters of the convolution that it is made of, under the same names. `plain`: see below.
+    It shares the parameters of the convolution that it is made of, under the same names. `plain`: as
+    `plain_convolutions` sets it.
     """
 
     plain = False

@@ -48,10 +48,21 @@ def torchrun(here: Machine, first: Machine, disk: Path, *arguments: object, rest
 
 
 @contextmanager
-def both(machines: Pair, disks: tuple[Path, Path], *arguments: object) -> Iterator[list[Process]]:
+def both(machines: Pair, disks: tuple[Path, Path], *arguments: object, restarts: int = 0) -> Iterator[list[Process]]:
     first, second = machines
-    with torchrun(first, first, disks[0], *arguments) as one, torchrun(second, first, disks[1], *arguments) as two:
+    with (
+        torchrun(first, first, disks[0], *arguments, restarts=restarts) as one,
+        torchrun(second, first, disks[1], *arguments, restarts=restarts) as two,
+    ):
         yield [one, two]
+
+
+def wait_for_ends(torchruns: list[Process], timeout: float) -> None:
+    """Until none of them has a process left."""
+    deadline = time.monotonic() + timeout
+    while any(descendants(process.pid) for process in torchruns):
+        assert time.monotonic() < deadline, "the processes go on without each other"
+        time.sleep(0.1)
 
 
 def test_cut_off_from_each_other_both_end_and_either_disk_is_enough(
@@ -59,12 +70,9 @@ def test_cut_off_from_each_other_both_end_and_either_disk_is_enough(
 ) -> None:
     with both(machines, disks, "--seconds", 0.2, "--timeout", 10) as (one, two):
         wait_for_rows(disks[1] / "run", 2, [one, two])
-        cut = time.monotonic()
         machines[1].cut_off()
-        status, _, errors = finished([one], timeout=90)[0]
-        while descendants(two.pid):  # its torchrun has lost the meeting place, and looks for it for minutes
-            assert time.monotonic() - cut < 90, "the process that was cut off goes on"
-            time.sleep(0.1)
+        status, _, errors = finished([one], timeout=45)[0]
+        wait_for_ends([two], timeout=45)  # its torchrun has lost the meeting place, and looks for it for minutes
         cut_off_errors = killed(two)[1]
     assert status == 1
     assert f"error: rank 0 of 2: {LOST}" in errors, errors
@@ -103,19 +111,11 @@ def test_a_killed_machine_that_comes_back_with_an_empty_disk_is_waited_for(
 def test_after_a_cable_was_out_for_a_while_the_run_goes_on_by_itself(
     machines: Pair, disks: tuple[Path, Path], undisturbed: Path
 ) -> None:
-    first, second = machines
-    arguments = ("--seconds", 0.2, "--timeout", 5)
-    with (
-        torchrun(first, first, disks[0], *arguments, restarts=3) as one,
-        torchrun(second, first, disks[1], *arguments, restarts=3) as two,
-    ):
+    with both(machines, disks, "--seconds", 0.2, "--timeout", 5, restarts=3) as (one, two):
         wait_for_rows(disks[1] / "run", 2, [one, two])
-        second.cut_off()
-        deadline = time.monotonic() + 60
-        while descendants(one.pid) or descendants(two.pid):
-            assert time.monotonic() < deadline, "the processes go on without each other"
-            time.sleep(0.1)
-        second.connect()
+        machines[1].cut_off()
+        wait_for_ends([one, two], timeout=60)
+        machines[1].connect()
         ends = finished([one, two], timeout=120)
     for status, output, errors in ends:
         assert status == 0, output + errors

@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 
 from detkit.cli.data_sets import Images, find_data
 from detkit.cli.errors import Debug, run_command, split_overrides
-from detkit.cli.output import ALONE, refuse_existing, say
+from detkit.cli.output import ALONE, refuse_existing, refuse_same, say
 from detkit.config import Config, load_config
 from detkit.doctor import Finding, Findings, Place, examine
 from detkit.doctor.findings import GRADES
@@ -59,9 +59,7 @@ def doctor(
     paths, named = [Path(word) for word in words], shlex.join(words)
     sources = find_data(paths, images)
     copies = _copies(fix, paths, [source.name for source in sources])
-    written = [path.resolve() for path in (json_file, html, *copies.values()) if path is not None]
-    if len(set(written)) < len(written):
-        raise ValueError("--json, --html and --fix must name different files")
+    refuse_same("--json, --html and --fix", json_file, html, *copies.values())
     refuse_existing(None if json_file == ALONE else json_file, html, *copies.values())
     console = Console(stderr=json_file == ALONE)
     splits = [read_source(source, whole=fix is not None) for source in sources]

@@ -14,7 +14,7 @@ from rich.console import Console
 from detkit.build import build_val_data, build_val_loader
 from detkit.cli.closer import Overlap, Slice, Tta, closer
 from detkit.cli.errors import Debug, Overrides, run_command
-from detkit.cli.output import ALONE, print_choice, refuse_existing, say
+from detkit.cli.output import ALONE, print_choice, refuse_existing, refuse_same, say
 from detkit.data.loader import EpochLoader
 from detkit.engine.checkpoint import load_checkpoint, save_checkpoint
 from detkit.evaluation.coco import Backend, write_predictions
@@ -101,9 +101,7 @@ class Wanted:
         """Files that are there already, or named twice; what else is missing."""
         files = (None if self.json_file == ALONE else self.json_file, self.predictions, self.report)
         refuse_existing(*files)
-        named = [file.resolve() for file in files if file is not None]
-        if len(set(named)) < len(named):
-            raise ValueError("--json, --predictions and --report must name different files")
+        refuse_same("--json, --predictions and --report", *files)
         if self.earlier and self.report is None:
             raise ValueError("--compare is for the page: give --report FILE.html, too")
         if self.thresholds and not self.checkpoint.is_file():

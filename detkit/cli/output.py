@@ -60,6 +60,13 @@ def print_skipped(console: Console, skipped: Mapping[str, str], world: World) ->
         say(console, f"{len(names)} unreadable pictures were left out: {', '.join(names)}")
 
 
+def refuse_same(options: str, *files: Path | None) -> None:
+    """Raises ValueError, which names the options, where two of their files are one."""
+    named = [file.resolve() for file in files if file is not None]
+    if len(set(named)) < len(named):
+        raise ValueError(f"{options} must name different files")
+
+
 def refuse_existing(*files: Path | None) -> None:
     """Raises ValueError, before any work is done, for a file that is there already or whose folder cannot be made."""
     for file in files:

@@ -121,8 +121,8 @@ class Trainer:
         """Train to the end.
 
         Raises `Stopped` after a signal, with last.pth written; ValueError when another process trains in the folder;
-        FloatingPointError when a loss is not finite and
-        OSError when a file cannot be written: the last good checkpoint then stays.
+        FloatingPointError when a loss is not finite and OSError when a file cannot be written: the last good checkpoint
+        then stays.
         """
         with ExitStack() as stack:
             with self.world.together():
